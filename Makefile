@@ -1,0 +1,55 @@
+# What a newcomer needs: `make demo` and `make test`. Both first make .venv, which takes a few minutes once.
+
+PYTHON ?= python3
+# An index that has the torch build you want, for example one without CUDA: make TORCH_INDEX=<url> test
+TORCH_INDEX ?=
+WORKERS ?= 2
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: help demo test test-slow lint format docs wheel constraints clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# pip writes last, so a broken installation leaves no stamp and is repeated.
+.venv/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) install --quiet -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
+	$(PIP) install --quiet -c constraints.txt -e ".[test,docs]"
+	touch $@
+
+demo: .venv/.installed ## Train a small model on real data and write runs/demo/report.html
+	$(BIN)/diffeo demo --out runs/demo
+
+# One thread per worker: two workers with two threads each would fight over two cores.
+test: .venv/.installed ## Run the fast tests and the examples in the docstrings
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests src/diffeo --doctest-modules -m "not slow" \
+	  -n $(WORKERS) --cov=diffeo --cov-report=term:skip-covered
+
+test-slow: .venv/.installed ## Run the tests marked slow
+	$(BIN)/python -m pytest tests -m slow
+
+lint: .venv/.installed ## Check style, formatting and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/.installed ## Mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: .venv/.installed ## Build the documentation into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+wheel: .venv/.installed ## Build the wheel into dist/ and use it outside the checkout
+	bash scripts/check_wheel.sh
+
+constraints: .venv/.installed ## Write constraints.txt again from what .venv holds
+	$(BIN)/python scripts/pin.py > constraints.txt.new
+	mv constraints.txt.new constraints.txt
+
+clean: ## Remove builds and caches; .venv and runs stay
+	rm -rf build dist site htmlcov .coverage .coverage.* .hypothesis \
+	  .mypy_cache .pytest_cache .ruff_cache

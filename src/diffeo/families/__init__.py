@@ -1,0 +1,7 @@
+"""Families: scalar monotone maps with parameters, for use in coupling, autoregressive and elementwise transforms."""
+
+from .affine import Additive, Affine, Scaling
+from .base import Family, Inverted
+from .fixed import Logit, Rescale
+
+__all__ = ["Additive", "Affine", "Family", "Inverted", "Logit", "Rescale", "Scaling"]

@@ -1,0 +1,439 @@
+"""Flow: a transform on top of a distribution, the thing users hold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from .distributions import Distribution, StandardNormal
+from .errors import ConfigError, DirectionError, DomainError, InputError, ShapeError
+from .parts import ContextShape, Part, Shape, as_context_shape, register
+from .properties import Kind, Properties
+from .transforms import Chain, Level, Transform
+from .transforms.base import Context, Noise, common_context_shape
+
+if TYPE_CHECKING:
+    from .view import FlowDistribution
+
+
+@register
+class Flow(Part):
+    """log p(x) = log p_base(f(x)) + log |det df/dx|, f a transform from data to latent.
+
+    transform: a Transform, or a sequence of them (or of callables of a shape) with `event_shape`. base: a distribution
+    of the latent; N(0, I) if None. embedding: a network applied to each context row once; the parts then see its output.
+
+    Raises ShapeError, DomainError or ConfigError where the parts do not fit.
+    """
+
+    def __init__(
+        self,
+        transform: Transform,
+        base: Distribution | None = None,
+        *,
+        embedding: nn.Module | None = None,
+        context_shape: Any = None,
+    ) -> None:
+        super().__init__()
+        if not isinstance(transform, Transform):
+            raise ConfigError(f"a Flow takes a Transform, got {type(transform).__name__}")
+        if base is None:
+            base = StandardNormal(transform.latent_shape)
+        if base.event_shape != transform.latent_shape:
+            raise ShapeError(
+                f"the base {type(base).__name__} is over {base.event_shape}, but {transform.name} gives "
+                f"{transform.latent_shape}"
+            )
+        codomain = transform.properties.codomain
+        if codomain is not None and not base.domain.within(codomain):
+            raise DomainError(
+                f"the base {type(base).__name__} draws from {base.domain}, but {transform.name} can only invert "
+                f"{codomain}"
+            )
+        inner = common_context_shape(transform.context_shape, base.context_shape)
+        self.context_shape: ContextShape = as_context_shape(context_shape)
+        if self.context_shape is None:
+            if embedding is not None:
+                raise ConfigError("a Flow with an embedding needs the context_shape that it embeds")
+            self.context_shape = inner
+        elif embedding is None and inner is not None and inner != self.context_shape:
+            raise ShapeError(f"the parts take a context {inner}, the flow {self.context_shape}")
+        self.transform = transform
+        self.base = base
+        self.embedding = embedding
+        self.provenance: dict[str, Any] = {}
+
+    # -- what it is ---------------------------------------------------------------------------------------------------
+
+    @property
+    def event_shape(self) -> Shape:
+        """Shape of one example."""
+        return self.transform.event_shape
+
+    @property
+    def latent_shape(self) -> Shape:
+        """Shape of the latent of one example."""
+        return self.transform.latent_shape
+
+    @property
+    def properties(self) -> Properties:
+        """The declared promises of the whole."""
+        return self.transform.properties
+
+    @property
+    def likelihood(self) -> Kind:
+        """`exact`, `estimate` (stochastic) or `bound` (a lower bound on log p of data)."""
+        return self.properties.kind
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """Per level, fine to coarse: its slice of the flat latent and its shape."""
+        return self.transform.levels
+
+    @property
+    def discrete(self) -> bool:
+        """Whether the data are integers, so that log_prob is of probabilities and not of densities."""
+        return self.properties.measure == "counting"
+
+    @property
+    def continuous(self) -> Flow:
+        """The exact float flow under a dequantizer, sharing its weights; the flow itself otherwise."""
+        if not self.discrete:
+            return self
+        parts = list(self.transform) if isinstance(self.transform, Chain) else [self.transform]
+        if len(parts) < 2 or parts[0].properties.measure != "counting":
+            raise ConfigError(
+                "a flow over integers must be a Chain that starts with its dequantizer"
+            )
+        flow = Flow(
+            Chain(parts[1].event_shape, parts[1:]),
+            self.base,
+            embedding=self.embedding,
+            context_shape=self.context_shape,
+        )
+        return flow.train(self.training)
+
+    @property
+    def device(self) -> torch.device:
+        return self.base.like.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.base.like.dtype
+
+    # -- the numbers --------------------------------------------------------------------------------------------------
+
+    def forward(
+        self,
+        x: Tensor,
+        context: Context = None,
+        *,
+        batch_size: int | None = None,
+        generator: torch.Generator | None = None,
+        noise: Noise = None,
+    ) -> Tensor:
+        """`log_prob`, under the name that hooks, compilers and parallel wrappers call."""
+        batch, rows, context = self._rows(x, context)
+        if self.transform.stochastic and noise is None:
+            noise = self.transform.draw(rows.shape[0], generator=generator, like=self.base.like)
+        out = _chunked(self._log_prob, rows.shape[0], batch_size, rows, context, noise)
+        return out.reshape(batch)
+
+    def log_prob(
+        self,
+        x: Tensor,
+        context: Context = None,
+        *,
+        batch_size: int | None = None,
+        generator: torch.Generator | None = None,
+        noise: Noise = None,
+    ) -> Tensor:
+        """log p(x | context) in nats, in the units of the data; shape: the broadcast batch shape.
+
+        x: [*batch, *event_shape]. context: [*batch, *context_shape], broadcast against it, or a dict of such. For integer
+        data it is the log-probability bound of one draw of the dequantization noise, taken under `generator`, or given
+        as `noise`. batch_size: work in chunks of that many rows. Points outside the support get -inf.
+
+        Raises ShapeError or InputError for an x or a context that does not fit.
+        """
+        out: Tensor = self(x, context, batch_size=batch_size, generator=generator, noise=noise)
+        return out
+
+    def _log_prob(self, x: Tensor, context: Context, noise: Noise) -> Tensor:
+        z, ladj = self._forward(x, context, noise)
+        base: Tensor = self.base.log_prob(z, context)
+        return base + ladj
+
+    def _forward(self, x: Tensor, context: Context, noise: Noise) -> tuple[Tensor, Tensor]:
+        if self.transform.stochastic:
+            z, ladj = self.transform(x, context, noise)
+        else:
+            z, ladj = self.transform(x, context)
+        return z, ladj
+
+    def encode(
+        self, x: Tensor, context: Context = None, *, batch_size: int | None = None
+    ) -> Tensor:
+        """z = f(x), [*batch, *latent_shape]; integers are taken at the centre of their bin."""
+        batch, rows, context = self._rows(x, context)
+        noise = self.transform.draw(rows.shape[0], center=True, like=self.base.like)
+        z = _chunked(
+            lambda x, c, n: self._forward(x, c, n)[0],
+            rows.shape[0],
+            batch_size,
+            rows,
+            context,
+            noise,
+        )
+        return z.reshape(*batch, *self.latent_shape)
+
+    def decode(
+        self, z: Tensor, context: Context = None, *, batch_size: int | None = None
+    ) -> Tensor:
+        """x = f^-1(z), [*batch, *event_shape]; integers for integer data."""
+        batch, rows, context = self._rows(z, context, latent=True)
+        x = _chunked(
+            lambda z, c: self.transform.inverse(z, c)[0], rows.shape[0], batch_size, rows, context
+        )
+        return x.reshape(*batch, *self.event_shape)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        sample_shape: Sequence[int] | int = (),
+        context: Context = None,
+        temperature: float = 1.0,
+        *,
+        generator: torch.Generator | None = None,
+        batch_size: int | None = None,
+    ) -> Tensor:
+        """Samples [*sample_shape, *batch, *event_shape], `batch` being that of the context (none: empty).
+
+        temperature multiplies the latent's deviation from its mean. The context is embedded once per row.
+        """
+        if not temperature >= 0:
+            raise InputError(f"temperature must be zero or more, got {temperature}")
+        shape, n, context = self._sample_rows(sample_shape, context)
+        z = self.base.sample(n, context, temperature=temperature, generator=generator)
+        x = _chunked(lambda z, c: self.transform.inverse(z, c)[0], n, batch_size, z, context)
+        return x.reshape(*shape, *self.event_shape)
+
+    def rsample_and_log_prob(
+        self,
+        sample_shape: Sequence[int] | int = (),
+        context: Context = None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """x with gradients to the parameters, and log q(x), from one pass of the inverse.
+
+        Shapes [*sample_shape, *batch, *event_shape] and [*sample_shape, *batch]. Raises DirectionError for integer data
+        (use `flow.continuous`) and for bases whose samples have no gradient.
+        """
+        if self.discrete:
+            raise DirectionError(
+                "samples of integers have no gradient: use flow.continuous.rsample_and_log_prob"
+            )
+        if not self.base.reparameterized:
+            raise DirectionError(
+                f"samples of a {type(self.base).__name__} have no gradient to its parameters: use sample and log_prob"
+            )
+        shape, n, context = self._sample_rows(sample_shape, context)
+        z = self.base.sample(n, context, generator=generator)
+        x, ladj = self.transform.inverse(z, context)
+        log_q = self.base.log_prob(z, context) - ladj
+        return x.reshape(*shape, *self.event_shape), log_q.reshape(shape)
+
+    def bits_per_dim(
+        self,
+        x: Tensor,
+        context: Context = None,
+        *,
+        batch_size: int | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """-log2 P(x) / D per example, for integer data; its kind is `flow.likelihood` (an upper bound for `bound`).
+
+        Raises InputError for continuous data, whose densities have no bits.
+        """
+        if not self.discrete:
+            raise InputError(
+                "bits per dimension are for integer data, and this flow models real numbers: use log_prob"
+            )
+        size = math.prod(self.event_shape)
+        log_prob = self.log_prob(x, context, batch_size=batch_size, generator=generator)
+        return -log_prob / (size * math.log(2))
+
+    def at(self, context: Context = None) -> FlowDistribution:
+        """The flow at a context as a `torch.distributions.Distribution`, with the context's batch shape."""
+        from .view import FlowDistribution
+
+        return FlowDistribution(self, context)
+
+    @torch.no_grad()
+    def initialize(self, x: Tensor, context: Context = None) -> None:
+        """Data-dependent initialization from one named batch, layer by layer, once."""
+        _, rows, context = self._rows(x, context)
+        self.transform.initialize(rows, context)
+
+    @property
+    def initialized(self) -> bool:
+        """Whether no layer waits for `initialize`."""
+        flags = [b for name, b in self.named_buffers() if name.rsplit(".", 1)[-1] == "initialized"]
+        return all(bool(flag) for flag in flags)
+
+    # -- files --------------------------------------------------------------------------------------------------------
+
+    def save(self, folder: str | Path) -> Path:
+        """Write config.json, model.safetensors and README.md into a folder, atomically."""
+        from .saving import save
+
+        return save(self, folder)
+
+    def config(self) -> dict[str, Any]:
+        return {
+            "transform": self.transform,
+            "base": self.base,
+            "embedding": self.embedding,
+            "context_shape": self.context_shape,
+        }
+
+    # -- rows ---------------------------------------------------------------------------------------------------------
+
+    def _rows(
+        self, x: Tensor, context: Context, latent: bool = False
+    ) -> tuple[Shape, Tensor, Context]:
+        """The broadcast batch shape, x as [rows, *event], and the embedded context as rows."""
+        event = self.latent_shape if latent else self.event_shape
+        what = "latent" if latent else "event"
+        if not isinstance(x, Tensor):
+            raise InputError(f"expected a tensor [*batch, {_show(event)}], got {type(x).__name__}")
+        if x.ndim < len(event) or tuple(x.shape[x.ndim - len(event) :]) != event:
+            raise ShapeError(
+                f"expected a tensor whose last axes are the {what} shape {event}, got {tuple(x.shape)}"
+            )
+        self._check_dtype(x, integers=self.discrete and not latent)
+        batch: Shape = tuple(x.shape[: x.ndim - len(event)])
+        given, context = self._embed(context)
+        if given != batch and context is not None:
+            try:
+                batch = tuple(torch.broadcast_shapes(batch, given))
+            except RuntimeError as error:
+                raise ShapeError(
+                    f"the batch shape {batch} of the {what}s and {given} of the contexts do not broadcast"
+                ) from error
+            x = x.expand(*batch, *event)
+        rows = x.reshape(-1, *event)
+        return batch, rows, _expand(context, given, batch)
+
+    def _check_dtype(self, x: Tensor, integers: bool) -> None:
+        if integers and x.is_floating_point():
+            raise InputError(
+                f"this flow models integers, got {x.dtype}: give integers, or use flow.continuous for dequantized values"
+            )
+        if not integers and not x.is_floating_point():
+            raise InputError(
+                f"this flow models real numbers, got {x.dtype}: convert with .to({self.dtype})"
+            )
+        if not integers and x.dtype != self.dtype and torch.float64 in (x.dtype, self.dtype):
+            raise InputError(
+                f"this flow is in {self.dtype}, got {x.dtype}: convert one of them with .to({self.dtype}) or flow.to({x.dtype})"
+            )
+
+    def _sample_rows(
+        self, sample_shape: Sequence[int] | int, context: Context
+    ) -> tuple[Shape, int, Context]:
+        samples = (sample_shape,) if isinstance(sample_shape, int) else tuple(sample_shape)
+        batch, context = self._embed(context)
+        shape = (*samples, *batch)
+        return shape, math.prod(shape), _expand(context, batch, shape)
+
+    def _embed(self, context: Context) -> tuple[Shape, Context]:
+        """The batch shape of a context, and its rows, embedded."""
+        if self.context_shape is None:
+            if context is not None:
+                raise InputError("this flow takes no context, but got one")
+            return (), None
+        if context is None:
+            raise InputError(
+                f"this flow needs a context of shape {self.context_shape}, but got none"
+            )
+        if isinstance(self.context_shape, dict):
+            if not isinstance(context, dict) or set(context) != set(self.context_shape):
+                raise InputError(
+                    f"this flow takes a dict of contexts with keys {', '.join(self.context_shape)}"
+                )
+            found = {k: _batch(context[k], s, k) for k, s in self.context_shape.items()}
+            try:
+                batch: Shape = tuple(torch.broadcast_shapes(*found.values()))
+            except RuntimeError as error:
+                raise ShapeError(f"the contexts' batch shapes {found} do not broadcast") from error
+            rows: Any = {
+                k: context[k].expand(*batch, *s).reshape(-1, *s)
+                for k, s in self.context_shape.items()
+            }
+        else:
+            if isinstance(context, dict):
+                raise InputError(
+                    f"this flow takes one context tensor of shape {self.context_shape}, but got a dict"
+                )
+            batch = _batch(context, self.context_shape, "context")
+            rows = context.reshape(-1, *self.context_shape)
+        if self.embedding is not None:
+            rows = self.embedding(rows)
+        return batch, rows
+
+
+def _show(shape: Shape) -> str:
+    return ", ".join(map(str, shape))
+
+
+def _batch(context: Tensor, shape: Shape, name: str) -> Shape:
+    at = context.ndim - len(shape)
+    if at < 0 or tuple(context.shape[at:]) != shape:
+        raise ShapeError(
+            f"{name}: expected last axes {shape}, the context shape, got {tuple(context.shape)}"
+        )
+    return tuple(context.shape[:at])
+
+
+def _expand(context: Context, given: Shape, batch: Shape) -> Context:
+    """Rows of contexts with batch shape `given` as rows of the larger shape `batch`."""
+    if context is None or given == batch:
+        return context
+    if isinstance(context, dict):
+        return {k: _expand_rows(v, given, batch) for k, v in context.items()}
+    return _expand_rows(context, given, batch)
+
+
+def _expand_rows(rows: Tensor, given: Shape, batch: Shape) -> Tensor:
+    inner = rows.shape[1:]
+    return rows.reshape(*given, *inner).expand(*batch, *inner).reshape(-1, *inner)
+
+
+def _chunked(fn: Callable[..., Tensor], n: int, batch_size: int | None, *args: Any) -> Tensor:
+    """fn over chunks of the rows of its arguments; one call where batch_size is None."""
+    if batch_size is None or n <= batch_size:
+        return fn(*args)
+    if batch_size < 1:
+        raise InputError(f"batch_size must be at least 1, got {batch_size}")
+    pieces = [
+        fn(*(_slice(a, start, start + batch_size) for a in args))
+        for start in range(0, n, batch_size)
+    ]
+    return torch.cat(pieces)
+
+
+def _slice(value: Any, start: int, stop: int) -> Any:
+    if isinstance(value, Tensor):
+        return value[start:stop]
+    if isinstance(value, tuple):
+        return tuple(_slice(v, start, stop) for v in value)
+    if isinstance(value, dict):
+        return {k: _slice(v, start, stop) for k, v in value.items()}
+    return value

@@ -1,0 +1,36 @@
+"""Transforms: invertible maps between data and latents, with their log-likelihood contributions."""
+
+from .base import Chain, Inverse, Level, Transform
+from .coupling import Coupling
+from .elementwise import Elementwise
+from .linear import Permutation, Rotation
+from .multiscale import Split, split_whitened
+from .normalization import ActNorm, BatchNorm, Standardize
+from .partitions import Alternating, Checkerboard, Halves, Mask, Partition
+from .reshape import Flatten, Squeeze, unsqueeze
+from .surjective import Dequantize
+
+__all__ = [
+    "ActNorm",
+    "Alternating",
+    "BatchNorm",
+    "Chain",
+    "Checkerboard",
+    "Coupling",
+    "Dequantize",
+    "Elementwise",
+    "Flatten",
+    "Halves",
+    "Inverse",
+    "Level",
+    "Mask",
+    "Partition",
+    "Permutation",
+    "Rotation",
+    "Split",
+    "Squeeze",
+    "Standardize",
+    "Transform",
+    "split_whitened",
+    "unsqueeze",
+]

@@ -1,0 +1,260 @@
+"""Transform, Chain and Inverse: invertible maps between data and latents that carry their log-likelihood term."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ConfigError, DirectionError, DomainError, ShapeError
+from ..parts import ContextShape, Part, Shape, as_context_shape, as_shape, register
+from ..properties import Properties
+
+Context = Tensor | dict[str, Tensor] | None
+Noise = Tensor | tuple["Noise", ...] | None
+TransformLike = "Transform | Callable[[Shape], Transform]"
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level of a multi-scale latent: its slice of the flat latent vector, and the shape it has there."""
+
+    slice: slice
+    shape: Shape
+
+
+class Transform(Part):
+    """A map between data x and latent z that returns value and log-likelihood contribution together.
+
+    `z, ladj = transform(x, context)` and `x, ladj = transform.inverse(z, context)`: x is [batch, *event_shape], z is
+    [batch, *latent_shape], ladj is [batch], in nats, for the direction computed.
+    """
+
+    properties: Properties = Properties()
+
+    def __init__(
+        self,
+        event_shape: Sequence[int],
+        *,
+        latent_shape: Sequence[int] | None = None,
+        context_shape: Any = None,
+    ) -> None:
+        super().__init__()
+        self.event_shape: Shape = as_shape(event_shape)
+        self.latent_shape: Shape = (
+            self.event_shape if latent_shape is None else as_shape(latent_shape, "latent_shape")
+        )
+        self.context_shape: ContextShape = as_context_shape(context_shape)
+
+    def forward(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        """Data to latent: z, ladj."""
+        raise DirectionError(f"{self.name} has no forward direction")
+
+    def inverse(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        """Latent to data: x, ladj."""
+        raise DirectionError(f"{self.name} has no inverse direction")
+
+    @torch.no_grad()
+    def initialize(self, x: Tensor, context: Context = None) -> Tensor:
+        """Set data-dependent state from a batch, once; returns what the next layer sees."""
+        z: Tensor = self(x, context)[0]
+        return z
+
+    @property
+    def name(self) -> str:
+        """How errors call this layer."""
+        return f"{type(self).__name__}{self.event_shape}"
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether forward takes noise as a third argument."""
+        return False
+
+    def draw(
+        self,
+        n: int,
+        *,
+        generator: torch.Generator | None = None,
+        center: bool = False,
+        like: Tensor | None = None,
+    ) -> Noise:
+        """Noise for n examples, drawn under `generator` (or its centre); None for a deterministic map."""
+        return None
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """Levels of a multi-scale latent, fine to coarse."""
+        return (Level(slice(0, _numel(self.latent_shape)), self.latent_shape),)
+
+    def config(self) -> dict[str, Any]:
+        return {"event_shape": self.event_shape}
+
+
+@register
+class Chain(Transform):
+    """z = f_n(... f_2(f_1(x))): the parts in data-to-latent order; ladj is the sum of theirs.
+
+    Each part is a transform, or a callable that makes one from the shape it is given, such as a transform class or a
+    `functools.partial` of it: `Chain((3, 8, 8), [Squeeze, ActNorm])`.
+
+    Raises ShapeError or DomainError, naming the layers and both sides, where two parts do not meet.
+    """
+
+    def __init__(
+        self, event_shape: Sequence[int], parts: Iterable[Transform | Callable[[Shape], Transform]]
+    ) -> None:
+        shape = as_shape(event_shape)
+        built: list[Transform] = []
+        properties: Properties | None = None
+        for i, part in enumerate(parts):
+            if not isinstance(part, Transform):
+                part = _build(part, shape, i)
+            before = f"layer {i - 1} ({built[-1].name})" if built else "the chain's event_shape"
+            if part.event_shape != shape:
+                raise ShapeError(
+                    f"layer {i} ({part.name}) takes {part.event_shape}, but {before} gives {shape}"
+                )
+            here = part.properties
+            if properties is not None:
+                given, wanted = properties.codomain, here.domain
+                if given is not None and wanted is not None and not given.within(wanted):
+                    raise DomainError(
+                        f"layer {i} ({part.name}) takes values in {wanted}, but {before} gives {given}"
+                    )
+            properties = here if properties is None else properties.then(here)
+            built.append(part)
+            shape = part.latent_shape
+        if not built or properties is None:
+            raise ConfigError("a Chain needs at least one part")
+        super().__init__(
+            event_shape,
+            latent_shape=shape,
+            context_shape=common_context_shape(*(p.context_shape for p in built)),
+        )
+        self.parts = nn.ModuleList(built)
+        self.properties = properties
+
+    def __iter__(self) -> Iterator[Transform]:
+        return iter(self.parts)  # type: ignore[arg-type]
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def forward(
+        self, x: Tensor, context: Context = None, noise: Noise = None
+    ) -> tuple[Tensor, Tensor]:
+        total = None
+        for i, part in enumerate(self.parts):
+            if part.stochastic and isinstance(noise, tuple):
+                x, ladj = part(x, context, noise[i])
+            else:
+                x, ladj = part(x, context)
+            total = ladj if total is None else total + ladj
+        assert total is not None
+        return x, total
+
+    def inverse(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        total = None
+        for part in reversed(list(self)):
+            z, ladj = part.inverse(z, context)
+            total = ladj if total is None else total + ladj
+        assert total is not None
+        return z, total
+
+    @torch.no_grad()
+    def initialize(self, x: Tensor, context: Context = None) -> Tensor:
+        for part in self:
+            x = part.initialize(x, context)
+        return x
+
+    @property
+    def stochastic(self) -> bool:
+        return any(part.stochastic for part in self)
+
+    def draw(
+        self,
+        n: int,
+        *,
+        generator: torch.Generator | None = None,
+        center: bool = False,
+        like: Tensor | None = None,
+    ) -> Noise:
+        if not self.stochastic:
+            return None
+        return tuple(p.draw(n, generator=generator, center=center, like=like) for p in self)
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        return list(self)[-1].levels
+
+    def config(self) -> dict[str, Any]:
+        return {"event_shape": self.event_shape, "parts": list(self.parts)}
+
+
+@register
+class Inverse(Transform):
+    """z = f^-1(x): a deterministic transform run the other way; ladj of each direction goes with it.
+
+    Raises ConfigError for a stochastic transform, whose inverse has no likelihood of its own.
+    """
+
+    def __init__(self, transform: Transform) -> None:
+        if transform.stochastic or transform.properties.kind == "bound":
+            raise ConfigError(
+                f"cannot invert {transform.name}: its likelihood is a bound in one direction only"
+            )
+        super().__init__(
+            transform.latent_shape,
+            latent_shape=transform.event_shape,
+            context_shape=transform.context_shape,
+        )
+        self.transform = transform
+        self.properties = transform.properties.inverted()
+
+    def forward(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        return self.transform.inverse(x, context)
+
+    def inverse(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        x, ladj = self.transform(z, context)
+        return x, ladj
+
+    @property
+    def name(self) -> str:
+        return f"Inverse of {self.transform.name}"
+
+    def config(self) -> dict[str, Any]:
+        return {"transform": self.transform}
+
+
+def common_context_shape(*shapes: ContextShape) -> ContextShape:
+    """The one context shape among several parts. Raises ShapeError if two differ."""
+    found: ContextShape = None
+    for shape in shapes:
+        if shape is None:
+            continue
+        if found is not None and shape != found:
+            raise ShapeError(f"two parts take different contexts: {found} and {shape}")
+        found = shape
+    return found
+
+
+def _build(factory: Callable[[Shape], Transform], shape: Shape, index: int) -> Transform:
+    try:
+        part = factory(shape)
+    except (ShapeError, DomainError) as error:
+        raise type(error)(f"layer {index}: {error}") from error
+    if not isinstance(part, Transform):
+        raise ConfigError(
+            f"layer {index} of a Chain must be a Transform or make one from a shape, got {part!r}"
+        )
+    return part
+
+
+def _numel(shape: Shape) -> int:
+    n = 1
+    for size in shape:
+        n *= size
+    return n

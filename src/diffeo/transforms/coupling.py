@@ -1,0 +1,125 @@
+"""Coupling: z = x with the changed part mapped by a family whose parameters come from the visible part.
+
+z_v = x_v, z_c = f(x_c; net(x_v, context)); ladj = sum log df/dx_c. Dinh et al., NICE, 2014, arXiv:1410.8516; Real NVP,
+2016, arXiv:1605.08803.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ConfigError, DomainError, ShapeError
+from ..families import Affine, Family
+from ..nets import MLP, NetFactory, make_net
+from ..parts import Shape, register
+from ..properties import REAL
+from .base import Context, Transform
+from .partitions import Halves, Partition
+
+
+@register
+class Coupling(Transform):
+    """z_v = x_v, z_c = f(x_c; net(x_v, context)), for any partition, family and network.
+
+    event_shape: shape of x and z. family: a Family. net: a module, or a callable `(in_shape, out_shape,
+    context_shape) -> module`, such as `functools.partial(MLP, hidden=(64, 64))`; its output holds the parameters,
+    [batch, *changed_shape, num_params]. partition: a Partition, or a callable that makes one from the shape.
+
+    Raises ShapeError where partition or network do not fit, DomainError for a family that leaves the visible part in
+    another domain.
+    """
+
+    def __init__(
+        self,
+        event_shape: Sequence[int],
+        family: Family | None = None,
+        net: nn.Module | NetFactory = MLP,
+        partition: Partition | Callable[[Shape], Partition] = Halves,
+        *,
+        context_shape: Any = None,
+    ) -> None:
+        super().__init__(event_shape, context_shape=context_shape)
+        self.family = Affine() if family is None else family
+        if not isinstance(self.family, Family):
+            raise ConfigError(f"{self.name} takes a Family, got {family!r}")
+        if self.family.num_params < 1:
+            raise ConfigError(
+                f"{self.name} cannot use {type(self.family).__name__}, which has no parameters to condition: use Elementwise"
+            )
+        promised = self.family.properties
+        if promised.domain != promised.codomain:
+            raise DomainError(
+                f"{self.name} cannot use {type(self.family).__name__}: it maps {promised.domain} to {promised.codomain}, "
+                "and the visible part would stay where it is"
+            )
+        self.partition = (
+            partition if isinstance(partition, Partition) else partition(self.event_shape)
+        )
+        if self.partition.event_shape != self.event_shape:
+            raise ShapeError(
+                f"{self.name} got a {type(self.partition).__name__} for {self.partition.event_shape}"
+            )
+        self.net = make_net(
+            net,
+            self.partition.visible_shape,
+            (*self.partition.changed_shape, self.family.num_params),
+            self.context_shape,
+            owner=self.name,
+        )
+        self.properties = replace(
+            promised,
+            domain=REAL if promised.domain is None else promised.domain,
+            codomain=REAL if promised.codomain is None else promised.codomain,
+            lipschitz=None,
+            inverse_lipschitz=None,
+            couples_batch=bool(getattr(self.net, "couples_batch", False)),
+        )
+
+    def _params(self, visible: Tensor, changed: Tensor, context: Context) -> Tensor:
+        params: Tensor = self.net(visible, context)
+        params = params.reshape(
+            visible.shape[0], *self.partition.changed_shape, self.family.num_params
+        )
+        mask = self.partition.mask()
+        if mask is not None:
+            params = torch.where(mask[..., None], torch.zeros_like(params), params)
+        # Networks may run in low precision under autocast; the flow's own arithmetic does not.
+        return params.to(changed.dtype)
+
+    def _map(self, x: Tensor, context: Context, inverse: bool) -> tuple[Tensor, Tensor]:
+        visible, changed = self.partition.split(x)
+        params = self._params(visible, changed, context)
+        apply = self.family.inverse if inverse else self.family
+        value, ladj = apply(changed, params)
+        if self.family.properties.volume_preserving:
+            total = x.new_zeros(x.shape[0])
+        else:
+            total = self.partition.sum(ladj)
+        return self.partition.merge(x, visible, value), total
+
+    def forward(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        return self._map(x, context, inverse=False)
+
+    def inverse(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        return self._map(z, context, inverse=True)
+
+    @torch.no_grad()
+    def initialize(self, x: Tensor, context: Context = None) -> Tensor:
+        initialize = getattr(self.net, "initialize", None)
+        if initialize is not None:
+            initialize(self.partition.split(x)[0], context)
+        return super().initialize(x, context)
+
+    def config(self) -> dict[str, Any]:
+        return {
+            "event_shape": self.event_shape,
+            "family": self.family,
+            "net": self.net,
+            "partition": self.partition,
+            "context_shape": self.context_shape,
+        }

@@ -1,0 +1,79 @@
+"""Surjections: dequantization of integers, whose likelihood is a lower bound."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import ConfigError
+from ..parts import register
+from ..properties import Domain, Properties
+from .base import Context, Noise, Transform
+from .partitions import sum_event
+
+
+@register
+class Dequantize(Transform):
+    """v = x + u, u uniform on [0, 1), for integers x in 0 .. levels - 1: log P(x) >= E_u log p(x + u), ladj = 0.
+
+    v lies in [0, levels]. The inverse is floor, held to the valid levels; it gives uint8 up to 256 levels, else int64.
+    Integers out of range have ladj -inf. Uria et al., RNADE, 2013, arXiv:1306.0186; Theis et al., 2016, arXiv:1511.01844.
+    """
+
+    def __init__(self, event_shape: Sequence[int], levels: int = 256) -> None:
+        super().__init__(event_shape)
+        if levels < 2:
+            raise ConfigError(f"Dequantize needs at least 2 levels, got {levels}")
+        self.quanta = levels
+        self.dtype = torch.uint8 if levels <= 256 else torch.int64
+        self.properties = Properties(
+            kind="bound",
+            measure="counting",
+            domain=Domain(0, levels - 1, integer=True),
+            codomain=Domain(0, levels),
+            constant_ladj=True,
+        )
+
+    @property
+    def stochastic(self) -> bool:
+        return True
+
+    def draw(
+        self,
+        n: int,
+        *,
+        generator: torch.Generator | None = None,
+        center: bool = False,
+        like: Tensor | None = None,
+    ) -> Noise:
+        shape = (n, *self.event_shape)
+        dtype = torch.get_default_dtype() if like is None else like.dtype
+        device = None if like is None else like.device
+        if center:
+            return torch.full(shape, 0.5, dtype=dtype, device=device)
+        return torch.rand(shape, dtype=dtype, device=device, generator=generator)
+
+    def forward(
+        self, x: Tensor, context: Context = None, noise: Noise = None
+    ) -> tuple[Tensor, Tensor]:
+        if noise is None:
+            noise = self.draw(x.shape[0])
+        assert isinstance(noise, Tensor)
+        noise = noise.to(x.device)
+        inside = (x >= 0) & (x < self.quanta)
+        outside = torch.where(inside, torch.zeros_like(noise), torch.full_like(noise, -math.inf))
+        return x.to(noise.dtype) + noise, sum_event(outside)
+
+    def inverse(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        x = z.floor().clamp(0, self.quanta - 1).to(self.dtype)
+        return x, z.new_zeros(z.shape[0])
+
+    def config(self) -> dict[str, Any]:
+        return {"event_shape": self.event_shape, "levels": self.quanta}
+
+    def extra_repr(self) -> str:
+        return f"{self.event_shape}, levels={self.quanta}"

@@ -1,0 +1,142 @@
+"""The registry of published models: a card and a function each."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ..errors import ConfigError
+from ..flow import Flow
+from ..parts import Shape, as_shape
+
+Size = Literal["tiny", "small", "paper"]
+Builder = Callable[..., Flow]
+
+
+@dataclass(frozen=True)
+class Card:
+    """A published model: where it comes from, what it models, and what its likelihood is for `event_shape`."""
+
+    name: str
+    title: str
+    authors: str
+    year: int
+    arxiv: str
+    domain: Literal["vector", "image", "audio", "series", "text"]
+    likelihood: Literal["exact", "estimate", "bound"]
+    event_shape: Shape
+    description: str = ""
+    notes: str = ""
+
+    @property
+    def citation(self) -> str:
+        """One line to cite."""
+        return f"{self.authors}. {self.title}. {self.year}. arXiv:{self.arxiv}"
+
+
+_CARDS: dict[str, Card] = {}
+_BUILDERS: dict[str, Builder] = {}
+
+
+def model(card: Card, sizes: dict[str, dict[str, Any]]) -> Callable[[Builder], Builder]:
+    """Decorator: registers a function `(event_shape, context_shape, **hyper) -> Flow` as a model of the zoo.
+
+    sizes: for each of tiny, small and paper, the settings that differ from the function's defaults.
+    """
+
+    def decorate(assemble: Builder) -> Builder:
+        def build_model(
+            event_shape: Sequence[int],
+            context_shape: Any = None,
+            size: str = "small",
+            **hyper: Any,
+        ) -> Flow:
+            if size not in sizes:
+                raise ConfigError(f"size must be {', '.join(sizes)}, got {size!r}")
+            shape = as_shape(event_shape)
+            settings = sizes[size] | hyper
+            try:
+                flow = assemble(shape, context_shape, **settings)
+            except TypeError as error:
+                raise _unknown_setting(card.name, assemble, settings, error) from error
+            flow.provenance = {
+                "name": card.name,
+                "title": card.title,
+                "citation": card.citation,
+                "size": size,
+                "hyper": {k: v for k, v in settings.items() if _plain(v)},
+            }
+            return flow
+
+        build_model.__name__ = card.name
+        build_model.__qualname__ = card.name
+        build_model.__module__ = assemble.__module__
+        build_model.__doc__ = assemble.__doc__
+        _CARDS[card.name] = card
+        _BUILDERS[card.name] = build_model
+        return build_model
+
+    return decorate
+
+
+def names() -> tuple[str, ...]:
+    """The published models.
+
+    >>> "realnvp" in names()
+    True
+    """
+    return tuple(sorted(_CARDS))
+
+
+def card(name: str) -> Card:
+    """The card of a model. Raises ConfigError for an unknown name."""
+    return _CARDS[_known(name)]
+
+
+def build(
+    name: str,
+    event_shape: Sequence[int],
+    context_shape: Any = None,
+    size: str = "small",
+    **hyper: Any,
+) -> Flow:
+    """Build a model: size is `tiny` (tests), `small` (a laptop's CPU) or `paper` (the publication's settings).
+
+    Raises ConfigError for an unknown name, size or setting, ShapeError where the model cannot take the shape.
+
+    >>> build("realnvp", (2,), size="tiny").event_shape
+    (2,)
+    """
+    return _BUILDERS[_known(name)](event_shape, context_shape, size, **hyper)
+
+
+def _known(name: str) -> str:
+    if name not in _CARDS:
+        close = difflib.get_close_matches(str(name), _CARDS, n=1)
+        hint = f", did you mean {close[0]!r}?" if close else ""
+        raise ConfigError(f"there is no model {name!r}{hint}; the models are {', '.join(names())}")
+    return name
+
+
+def _unknown_setting(
+    name: str, assemble: Builder, settings: dict[str, Any], error: TypeError
+) -> Exception:
+    import inspect
+
+    known = [p for p in inspect.signature(assemble).parameters][2:]
+    wrong = [k for k in settings if k not in known]
+    if not wrong:
+        return error
+    close = difflib.get_close_matches(wrong[0], known, n=1)
+    hint = f", did you mean {close[0]!r}?" if close else ""
+    return ConfigError(
+        f"{name} has no setting {wrong[0]!r}{hint}; its settings are {', '.join(known)}"
+    )
+
+
+def _plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(_plain(v) for v in value)
+    return value is None or isinstance(value, bool | int | float | str)
