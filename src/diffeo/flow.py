@@ -76,6 +76,16 @@ class Flow(Part):
         return self.transform.event_shape
 
     @property
+    def event_size(self) -> int:
+        """Number of entries of one example."""
+        return math.prod(self.event_shape)
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of learned numbers."""
+        return sum(p.numel() for p in self.parameters())
+
+    @property
     def latent_shape(self) -> Shape:
         """Shape of the latent of one example."""
         return self.transform.latent_shape
@@ -265,15 +275,18 @@ class Flow(Part):
             raise InputError(
                 "bits per dimension are for integer data, and this flow models real numbers: use log_prob"
             )
-        size = math.prod(self.event_shape)
         log_prob = self.log_prob(x, context, batch_size=batch_size, generator=generator)
-        return -log_prob / (size * math.log(2))
+        return -log_prob / (self.event_size * math.log(2))
 
     def at(self, context: Context = None) -> FlowDistribution:
         """The flow at a context as a `torch.distributions.Distribution`, with the context's batch shape."""
         from .view import FlowDistribution
 
         return FlowDistribution(self, context)
+
+    def check(self, x: Tensor, context: Context = None) -> None:
+        """Raise ShapeError or InputError, in one sentence, if log_prob could not take x and context."""
+        self._rows(x, context)
 
     @torch.no_grad()
     def initialize(self, x: Tensor, context: Context = None) -> None:

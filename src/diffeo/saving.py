@@ -57,7 +57,7 @@ def save(flow: Flow, folder: str | Path) -> Path:
         "likelihood": flow.likelihood,
         "bias": flow.properties.bias,
         "measure": flow.properties.measure,
-        "parameters": sum(p.numel() for p in flow.parameters()),
+        "parameters": flow.num_parameters,
         "weights": {"file": WEIGHTS, "sha256": hashlib.sha256(weights).hexdigest()},
         "flow": tree,
     }
@@ -129,7 +129,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
                 f"{path} has schema {document['schema']}, which this diffeo can no longer read"
             )
         document = migrate(document)
-    return document
+    known: dict[str, Any] = document
+    return known
 
 
 def _read(path: Path) -> bytes:

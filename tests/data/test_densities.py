@@ -17,7 +17,7 @@ from diffeo.data import density, density_names
 from diffeo.errors import DataError, InputError
 
 NAMES = density_names()
-CELLS, ORDER = 40, 6  # a cell of the checkerboard grid never crosses an edge of a square
+CELLS, ORDER = 40, 5  # a cell of the checkerboard grid never crosses an edge of a square
 
 
 @functools.cache
@@ -152,7 +152,7 @@ def test_curve_quadrature_against_simpson(name: str) -> None:
 def test_curve_quadrature_against_finer(name: str, scale: float, tolerance: float) -> None:
     d = density(name)
     fine = dataclasses.replace(d, panels=100, halvings=6, order=24)  # type: ignore[call-arg]
-    axis = scale * torch.linspace(-d.extent, d.extent, 21, dtype=torch.float64)
+    axis = scale * torch.linspace(-d.extent, d.extent, 15, dtype=torch.float64)
     x = torch.cartesian_prod(axis, axis)
     torch.testing.assert_close(d.log_prob(x), fine.log_prob(x), rtol=0, atol=tolerance)
 
@@ -189,7 +189,7 @@ def test_pinwheel_against_autograd_change_of_variables() -> None:
     """log p(x) from the inverse warp of each arm with its Jacobian determinant by autograd."""
     x = edge_and_inner_points("pinwheel")
     base = torch.distributions.Normal(
-        torch.tensor([1.0, 0.0], dtype=torch.float64), torch.tensor([0.3, 0.1]).double()
+        torch.tensor([1.0, 0.0]).double(), torch.tensor([0.3, 0.1], dtype=torch.float64)
     )
 
     def unwarp(point: torch.Tensor, k: int) -> torch.Tensor:
@@ -238,8 +238,10 @@ def test_shapes_and_dtypes(name: str, dtype: torch.dtype) -> None:
     d = density(name)
     for n in (0, 1, 5):
         x = d.sample(n, dtype=dtype)
-        assert x.shape == (n, 2) and x.dtype == dtype
-        assert d.log_prob(x).shape == (n,) and d.log_prob(x).dtype == dtype
+        assert x.shape == (n, 2)
+        assert x.dtype == dtype
+        assert d.log_prob(x).shape == (n,)
+        assert d.log_prob(x).dtype == dtype
     assert d.log_prob(torch.zeros(3, 4, 2, dtype=dtype)).shape == (3, 4)
     assert d.sample(1).dtype == torch.get_default_dtype()
 

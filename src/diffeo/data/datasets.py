@@ -33,6 +33,23 @@ _SUFFIXES = (".npy", ".npz", ".csv")
 _IMAGE_CHANNELS = (1, 3)
 _FEWEST_ROWS = 10
 
+_BROKEN_FILE: tuple[type[Exception], ...] = (
+    ValueError,
+    EOFError,
+    OSError,
+    MemoryError,
+    NotImplementedError,  # an unknown compression
+    RuntimeError,  # a password
+    zipfile.BadZipFile,
+    zlib.error,
+)
+try:
+    from lzma import LZMAError
+except ImportError:  # Python built without it cannot meet the error either
+    pass
+else:
+    _BROKEN_FILE += (LZMAError,)
+
 
 @dataclass(frozen=True, eq=False)
 class Data:
@@ -162,9 +179,10 @@ def _load_cifar10(seed: int, levels: int | None) -> Data:
     import numpy as np
 
     folder = _set_folder("cifar10")
-    files = [folder / f"{part}.npz" for part in ("train_a", "train_b", "test")]
-    (images, labels), (test, _) = _read_images(files), _read_images(files[2:])
-    n_train = len(images) - len(test)
+    train, train_labels = _read_images([folder / "train_a.npz", folder / "train_b.npz"])
+    test, test_labels = _read_images([folder / "test.npz"])
+    images, labels = np.concatenate((train, test)), np.concatenate((train_labels, test_labels))
+    n_train = len(train)
     order = np.random.RandomState(seed % 2**32).permutation(n_train)
     return _image_data(
         "cifar10",
@@ -351,7 +369,7 @@ def _read_array(file: BinaryIO, name: str) -> Array:
     try:
         # Not numpy.load: that takes any file without the npy mark for a pickle.
         return cast("Array", np.lib.format.read_array(file, allow_pickle=False))
-    except (ValueError, EOFError, OSError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+    except _BROKEN_FILE as error:
         if "Object arrays" in str(error):
             raise DataError(
                 f"{name} holds Python objects (a pickle), which diffeo never opens; "
@@ -369,13 +387,9 @@ def _read_npz(path: Path) -> dict[str, Array]:
                     with archive.open(member) as stream:
                         name = member.removesuffix(".npy")
                         arrays[name] = _read_array(cast("BinaryIO", stream), f"{path} ({name})")
-        except (
-            zipfile.BadZipFile,
-            zlib.error,
-            OSError,
-            NotImplementedError,
-            RuntimeError,
-        ) as error:
+        except DataError:
+            raise
+        except _BROKEN_FILE as error:
             raise DataError(f"{path} is not a readable npz file: {_sentence(error)}") from error
     if not arrays:
         raise DataError(f"{path} is empty: it holds no array.")

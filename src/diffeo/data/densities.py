@@ -76,7 +76,7 @@ class Density2D(ABC):
                 f"got {x.dtype} of shape {list(x.shape)}."
             )
         points = x.reshape(-1, 2).double()
-        scores = torch.cat([self._score(chunk) for chunk in points.split(_CHUNK_POINTS)])
+        scores = torch.cat([self._score(chunk) for chunk in torch.split(points, _CHUNK_POINTS)])
         return scores.reshape(x.shape[:-1]).to(x.dtype)
 
     @abstractmethod
@@ -135,7 +135,7 @@ class _NoisyCurve(Density2D):
 
     def _score(self, x: Tensor) -> Tensor:
         points, log_weight = self._nodes(x)
-        chunks = x.split(max(1, _CHUNK_ELEMENTS // len(points)))
+        chunks = torch.split(x, max(1, _CHUNK_ELEMENTS // len(points)))
         terms = (
             _log_isotropic_gaussian(chunk, points, self.noise) + log_weight for chunk in chunks
         )
@@ -174,9 +174,9 @@ class _Rings(Density2D):
     def _score(self, x: Tensor) -> Tensor:
         variance = self.noise**2
         radii = torch.tensor(self.radii, dtype=x.dtype, device=x.device)
-        distance = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        distance: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
         # I0 itself overflows from |x| r = 713 noise^2 on, which is 7.1 for rings.
-        log_bessel = torch.special.i0e(distance * radii / variance).log()
+        log_bessel: Tensor = torch.special.i0e(distance * radii / variance).log()
         terms = log_bessel - (distance - radii).square() / (2 * variance)
         return terms.logsumexp(-1) - math.log(2 * math.pi * variance * len(self.radii))
 
@@ -218,9 +218,9 @@ class _Checkerboard(Density2D):
     def _score(self, x: Tensor) -> Tensor:
         square = (x / 2).floor()
         inside = ((square >= -2) & (square < 2)).all(-1) & (square.sum(-1) % 2 == 0)
-        # The sum with 0 x keeps nan as nan and lets a gradient (of zero) flow.
-        flat = (0 * x.nan_to_num(nan=math.nan, posinf=0.0, neginf=0.0)).sum(-1)
-        return torch.where(inside, -math.log(32), -math.inf) + flat
+        # 0 x keeps nan as nan and lets a gradient (of zero) flow.
+        flat = 0 * x.nan_to_num(nan=math.nan, posinf=0.0, neginf=0.0).sum(-1)
+        return flat.masked_fill(~inside & ~flat.isnan(), -math.inf) - math.log(32)
 
 
 @dataclass(frozen=True)
@@ -235,7 +235,8 @@ class _Pinwheel(Density2D):
     def _angle(self, x: Tensor) -> Tensor:
         """Angle by which a point at the distance |x| is turned, [n, 2] -> [n]."""
         # Past |x| = 30 the angle has no correct digit left, and e^|x| would reach inf and then nan.
-        return self.twist * torch.linalg.vector_norm(x, dim=-1).clamp(max=30).exp()
+        distance: Tensor = torch.linalg.vector_norm(x, dim=-1)
+        return self.twist * distance.clamp(max=30).exp()
 
     def _draw(self, n: int, draws: _Draws) -> Tensor:
         noise = draws.normal(n, 2)

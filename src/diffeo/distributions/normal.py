@@ -161,7 +161,8 @@ class GaussianMixture(Distribution):
 
     def log_prob(self, z: Tensor, context: Context = None) -> Tensor:
         eps = (z[:, None] - self.loc) * (-self.log_scale).exp()
-        each = (normal_log_prob(eps) - self.log_scale).flatten(2).sum(-1)
+        each = normal_log_prob(eps) - self.log_scale
+        each = each.flatten(2).sum(-1) if self.event_shape else each
         return torch.logsumexp(each + self.logits.log_softmax(0), dim=1)
 
     def sample(
@@ -172,7 +173,10 @@ class GaussianMixture(Distribution):
         temperature: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        which = torch.multinomial(self.logits.softmax(0), n, replacement=True, generator=generator)
+        # multinomial refuses to draw nothing.
+        which = torch.multinomial(
+            self.logits.softmax(0), max(n, 1), replacement=True, generator=generator
+        )[:n]
         eps = temperature * self._randn(n, generator)
         return self.loc[which] + self.log_scale[which].exp() * eps
 

@@ -83,6 +83,8 @@ class _Plain(nn.Module):
         self.module = module
         self.out_shape = out_shape
         self.context_shape = context_shape
+        norms = nn.modules.batchnorm._BatchNorm
+        self.couples_batch = any(isinstance(m, norms) for m in module.modules())
 
     @property
     def described_as(self) -> nn.Module:

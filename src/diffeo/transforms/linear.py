@@ -86,6 +86,8 @@ class Rotation(Transform):
     def _apply_matrix(self, x: Tensor, transpose: bool) -> tuple[Tensor, Tensor]:
         with torch.autocast(x.device.type, enabled=False):
             q = self.matrix().to(x.dtype)
+            # One Newton step: a matrix that was rounded to a lower precision is orthogonal in this one.
+            q = 1.5 * q - 0.5 * q @ (q.mT @ q)
             y = torch.matmul(q.mT if transpose else q, x.flatten(2) if x.ndim > 2 else x[..., None])
         return y.reshape(x.shape), x.new_zeros(x.shape[0])
 

@@ -8,12 +8,13 @@ Dinh et al., Real NVP, 2016, arXiv:1605.08803; Kingma & Dhariwal, Glow, 2018, ar
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import ConfigError, ShapeError
+from ..errors import ConfigError, DomainError, ShapeError
 from ..families import Affine, Inverted
 from ..nets import Constant, NetFactory
 from ..parts import Shape, as_shape, register
@@ -29,7 +30,8 @@ class Split(Transform):
     partition: x_kept is its visible part, x_out its changed part. rest: a transform of x_kept, or a callable that makes
     one from the shape. The latent holds the fine level first.
 
-    Raises ShapeError where `rest` does not take the kept part, and for partitions that keep the whole shape.
+    Raises ShapeError where `rest` does not take the kept part, and for partitions that keep the whole shape;
+    DomainError where `rest` changes the domain.
     """
 
     def __init__(
@@ -59,7 +61,17 @@ class Split(Transform):
         )
         self.partition = partition
         self.rest = rest
-        self.properties = rest.properties
+        promised = rest.properties
+        if promised.domain != promised.codomain:
+            raise DomainError(
+                f"Split{shape} cannot use {rest.name}: it maps {promised.domain} to {promised.codomain}, and the half "
+                "that leaves would stay where it is"
+            )
+        self.properties = replace(
+            promised,
+            lipschitz=_at_least_one(promised.lipschitz),
+            inverse_lipschitz=_at_least_one(promised.inverse_lipschitz),
+        )
 
     def _join(self, out: Tensor, z: Tensor) -> Tensor:
         return torch.cat((out.flatten(1), z.flatten(1)), dim=1)
@@ -113,6 +125,11 @@ class Split(Transform):
         return {"event_shape": self.event_shape, "rest": self.rest, "partition": self.partition}
 
 
+def _at_least_one(bound: float | None) -> float | None:
+    """The bound beside the identity."""
+    return None if bound is None else max(1.0, bound)
+
+
 def split_whitened(
     event_shape: Sequence[int],
     rest: Transform | Callable[[Shape], Transform],
@@ -132,5 +149,11 @@ def split_whitened(
     if isinstance(prior, str) and prior != "learned":
         raise ConfigError(f"prior must be fixed, learned or a network, got {prior!r}")
     net = Constant if prior == "learned" else prior
-    whiten = Coupling(shape, Inverted(Affine("clamp")), net, partition, context_shape=context_shape)
+    whiten = Coupling(
+        shape,
+        Inverted(Affine("clamp")),
+        net,
+        partition,
+        context_shape=None if prior == "learned" else context_shape,
+    )
     return Chain(shape, [whiten, split])

@@ -92,22 +92,18 @@ class Alternating(_Axis):
 
     def __init__(self, event_shape: Sequence[int], flip: bool = False) -> None:
         n = as_shape(event_shape)[0] if event_shape else 0
-        even, odd = list(range(0, n, 2)), list(range(1, n, 2))
-        visible, changed = (odd, even) if flip or n == 1 else (even, odd)
-        super().__init__(event_shape, len(visible), flip)
-        order = torch.tensor(visible + changed, dtype=torch.long)
-        self.order: Tensor
-        self.back: Tensor
-        self.register_buffer("order", order)
-        self.register_buffer("back", order.argsort())
+        self.sees_odd = flip or n == 1
+        super().__init__(event_shape, n // 2 if self.sees_odd else n - n // 2, flip)
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        n = self.visible_shape[0]
-        x = x.index_select(1, self.order)
-        return x[:, :n], x[:, n:]
+        even, odd = x[:, 0::2], x[:, 1::2]
+        return (odd, even) if self.sees_odd else (even, odd)
 
     def merge(self, x: Tensor, visible: Tensor, changed: Tensor) -> Tensor:
-        return torch.cat((visible, changed), dim=1).index_select(1, self.back)
+        even, odd = (changed, visible) if self.sees_odd else (visible, changed)
+        pairs = odd.shape[1]
+        both = torch.stack((even[:, :pairs], odd), dim=2).flatten(1, 2)
+        return both if even.shape[1] == pairs else torch.cat((both, even[:, pairs:]), dim=1)
 
 
 @register

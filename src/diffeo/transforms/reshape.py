@@ -80,7 +80,11 @@ class Squeeze(Transform):
         self.register_buffer("back", None if index is None else index.argsort())
 
     def forward(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
-        z = torch.nn.functional.pixel_unshuffle(x, self.factor)
+        # Not pixel_unshuffle, which leaves an empty batch in its old shape.
+        c, h, w = self.event_shape
+        f = self.factor
+        z = x.reshape(x.shape[0], c, h // f, f, w // f, f).permute(0, 1, 3, 5, 2, 4)
+        z = z.reshape(x.shape[0], *self.latent_shape)
         if self.order is not None:
             z = z.index_select(1, self.order)
         return z, x.new_zeros(x.shape[0])
@@ -88,7 +92,10 @@ class Squeeze(Transform):
     def inverse(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         if self.back is not None:
             z = z.index_select(1, self.back)
-        return torch.nn.functional.pixel_shuffle(z, self.factor), z.new_zeros(z.shape[0])
+        c, h, w = self.event_shape
+        f = self.factor
+        x = z.reshape(z.shape[0], c, f, f, h // f, w // f).permute(0, 1, 4, 2, 5, 3)
+        return x.reshape(z.shape[0], *self.event_shape), z.new_zeros(z.shape[0])
 
     def config(self) -> dict[str, Any]:
         return {"event_shape": self.event_shape, "factor": self.factor, "order": self.ordering}

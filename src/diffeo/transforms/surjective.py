@@ -20,7 +20,7 @@ from .partitions import sum_event
 class Dequantize(Transform):
     """v = x + u, u uniform on [0, 1), for integers x in 0 .. levels - 1: log P(x) >= E_u log p(x + u), ladj = 0.
 
-    v lies in [0, levels]. The inverse is floor, held to the valid levels; it gives uint8 up to 256 levels, else int64.
+    v lies in [0, levels), its floor is x. The inverse is floor, held to the valid levels; it gives uint8 up to 256 levels, else int64.
     Integers out of range have ladj -inf. Uria et al., RNADE, 2013, arXiv:1306.0186; Theis et al., 2016, arXiv:1511.01844.
     """
 
@@ -30,6 +30,9 @@ class Dequantize(Transform):
             raise ConfigError(f"Dequantize needs at least 2 levels, got {levels}")
         self.quanta = levels
         self.dtype = torch.uint8 if levels <= 256 else torch.int64
+        # Says in which dtype and on which device noise is drawn where the caller does not.
+        self.like: Tensor
+        self.register_buffer("like", torch.zeros(()))
         self.properties = Properties(
             kind="bound",
             measure="counting",
@@ -51,8 +54,8 @@ class Dequantize(Transform):
         like: Tensor | None = None,
     ) -> Noise:
         shape = (n, *self.event_shape)
-        dtype = torch.get_default_dtype() if like is None else like.dtype
-        device = None if like is None else like.device
+        like = self.like if like is None else like
+        dtype, device = like.dtype, like.device
         if center:
             return torch.full(shape, 0.5, dtype=dtype, device=device)
         return torch.rand(shape, dtype=dtype, device=device, generator=generator)
@@ -64,9 +67,13 @@ class Dequantize(Transform):
             noise = self.draw(x.shape[0])
         assert isinstance(noise, Tensor)
         noise = noise.to(x.device)
+        # Compared as uint8, 256 would be 0.
+        x = x.to(noise.dtype)
         inside = (x >= 0) & (x < self.quanta)
+        # A sum that rounds up to the next integer would leave the bin, and the domain at the last one.
+        noise = noise.clamp(max=max(0.5, 1 - self.quanta * torch.finfo(noise.dtype).eps))
         outside = torch.where(inside, torch.zeros_like(noise), torch.full_like(noise, -math.inf))
-        return x.to(noise.dtype) + noise, sum_event(outside)
+        return x + noise, sum_event(outside)
 
     def inverse(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         x = z.floor().clamp(0, self.quanta - 1).to(self.dtype)

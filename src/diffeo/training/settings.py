@@ -1,0 +1,71 @@
+"""The settings of one training run, checked where the user's values enter."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ..errors import ConfigError
+
+
+class TrainingSettings(BaseModel):
+    """How to train: the budget ends at whichever of epochs, steps and minutes comes first (100 epochs if none is given)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    epochs: int | None = Field(None, ge=1)
+    steps: int | None = Field(None, ge=1)
+    minutes: float | None = Field(None, gt=0)
+    batch_size: int = Field(128, ge=1)
+    lr: float = Field(1e-3, gt=0)
+    warmup: int = Field(100, ge=0, description="steps over which the learning rate rises from zero")
+    schedule: Literal["cosine", "constant"] = "cosine"
+    weight_decay: float = Field(0.0, ge=0, description="of weight matrices only, decoupled")
+    clip: float | None = Field(100.0, gt=0, description="largest norm of the gradient")
+    ema: float | None = Field(
+        None, gt=0, lt=1, description="decay of the moving average of weights"
+    )
+    patience: int | None = Field(
+        None, ge=1, description="validations without improvement before stopping"
+    )
+    validate_every: int | None = Field(
+        None, ge=1, description="steps; None: an epoch, but at least 100 steps"
+    )
+    initialize_rows: int = Field(4096, ge=1, description="rows for data-dependent initialization")
+    seed: int = Field(0, ge=0)
+    device: str = "cpu"
+    precision: Literal["32", "bf16"] = "32"
+
+    def budget(self) -> TrainingSettings:
+        """These settings with the default budget filled in."""
+        if self.epochs is None and self.steps is None and self.minutes is None:
+            return self.model_copy(update={"epochs": 100})
+        return self
+
+
+def checked(model: type[BaseModel], values: Mapping[str, Any], what: str) -> Any:
+    """A settings object from plain values. Raises ConfigError in one sentence, with the nearest name for a misspelt key."""
+    try:
+        return model(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(p) for p in first["loc"])
+        if first["type"] == "extra_forbidden":
+            known = _fields(model, first["loc"][:-1])
+            close = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
+            hint = f", did you mean {close[0]!r}?" if close else ""
+            raise ConfigError(
+                f"{what} has no setting {place!r}{hint}; known: {', '.join(known)}"
+            ) from error
+        given = first.get("input")
+        raise ConfigError(f"{what}: {place} = {given!r}: {first['msg'].lower()}") from error
+
+
+def _fields(model: Any, path: tuple[int | str, ...]) -> list[str]:
+    for name in path:
+        field = getattr(model, "model_fields", {}).get(str(name))
+        model = field.annotation if field is not None else None
+    return list(getattr(model, "model_fields", {}))
