@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 class Flow(Part):
     """log p(x) = log p_base(f(x)) + log |det df/dx|, f a transform from data to latent.
 
-    transform: a Transform, or a sequence of them (or of callables of a shape) with `event_shape`. base: a distribution
-    of the latent; N(0, I) if None. embedding: a network applied to each context row once; the parts then see its output.
+    transform: a Transform. base: a distribution of the latent; N(0, I) if None. embedding: a network applied to each
+    context row once; the parts then see its output.
 
     Raises ShapeError, DomainError or ConfigError where the parts do not fit.
     """
@@ -165,9 +165,9 @@ class Flow(Part):
     ) -> Tensor:
         """log p(x | context) in nats, in the units of the data; shape: the broadcast batch shape.
 
-        x: [*batch, *event_shape]. context: [*batch, *context_shape], broadcast against it, or a dict of such. For integer
-        data it is the log-probability bound of one draw of the dequantization noise, taken under `generator`, or given
-        as `noise`. batch_size: work in chunks of that many rows. Points outside the support get -inf.
+        x: [*batch, *event_shape]. context: [*batch, *context_shape], broadcast against it, or a dict of such. For
+        integer data it is the log-probability bound of one draw of the dequantization noise, taken under `generator`,
+        or given as `noise`. batch_size: work in chunks of that many rows. Points outside the support get -inf.
 
         Raises ShapeError or InputError for an x or a context that does not fit.
         """

@@ -60,7 +60,8 @@ def describe(value: Any, path: str = "flow") -> Any:
         name = type(value).__name__
         if _REGISTRY.get(name) is not type(value):
             raise ConfigError(
-                f"{path} is a {name}, which is not registered: decorate its class with @diffeo.register and give it config()"
+                f"{path} is a {name}, which is not registered: decorate its class with @diffeo.register and give it "
+                "config()"
             )
         config: dict[str, Any] = value.config()  # type: ignore[operator]
         return {"part": name} | {k: describe(v, f"{path}.{k}") for k, v in config.items()}
@@ -83,7 +84,8 @@ def rebuild(tree: Any) -> Any:
     cls = _REGISTRY.get(tree["part"])
     if cls is None:
         raise ConfigError(
-            f"the saved model uses a part named {tree['part']!r}, which is not registered here: import the module that defines it first"
+            f"the saved model uses a part named {tree['part']!r}, which is not registered here: "
+            "import the module that defines it first"
         )
     try:
         return cls(**values)

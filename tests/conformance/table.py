@@ -269,7 +269,7 @@ _TWO = {"scales": 2, "width": 2}
 # The name before the slash is the model's.
 ZOO: dict[str, Callable[[], Flow]] = {
     "nice/1": _build("nice", (1,)),
-    "nice/2": _build("nice", (2,)),
+    "nice/2": _build("nice", (2,), couplings=2),
     "nice/context": _build("nice", (5,), CONTEXT, prior="normal"),
     "nice/image": _build("nice", SMALL, levels=16),
     "nice/image-logit": _build("nice", (1, 3, 3), CONTEXT, alpha=0.05),
@@ -304,7 +304,9 @@ def by_hand() -> Flow:
             partial(Coupling, family=Affine("tanh"), net=residual, partition=partial(Halves, flip=True)),
         ],
     )  # fmt: skip
-    return Flow(chain, GaussianMixture((2,), 3), context_shape=(3,), embedding=nn.Linear(3, 4))
+    return Flow(
+        chain, DiagonalNormal((2,)), context_shape=(3,), embedding=MLP((3,), (4,), hidden=())
+    )
 
 
 FLOWS: dict[str, Callable[[], Flow]] = {

@@ -36,7 +36,16 @@ COMPILED_SLOWLY = {
     "realnvp/image-real",
     "revnet/image-context",
 }
-INDUCTOR_FAST = ("nice/2", "realnvp/2")
+COMPILED_SLOWLY_LAYERS = {
+    "split_whitened/fixed",
+    "split_whitened/learned",
+    "split_whitened/conditional-context",
+}
+# What one promise cannot hold for, and why.
+SKIP = {
+    "coupling/plain-net": ("config_round_trip",),  # torch.nn modules are not registered, and say so
+}
+INDUCTOR_FAST = ("nice/2",)
 INDUCTOR_SLOW = [name for name in FLOWS if name not in INDUCTOR_FAST]
 
 
@@ -47,9 +56,8 @@ def _seeded() -> None:
 
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_transform(name: str) -> None:
-    # A layer with constant parameters has no use for a context; the chain has.
-    skip = ("context_used",) if name == "split_whitened/learned" else ()
-    check_transform(TRANSFORMS[name](), skip=skip)
+    backend = "none" if name in COMPILED_SLOWLY_LAYERS else "aot_eager"
+    check_transform(TRANSFORMS[name](), skip=SKIP.get(name, ()), backend=backend)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -100,7 +108,7 @@ def test_transform_compiles_with_inductor_slow(name: str) -> None:
 @pytest.mark.parametrize("seed", range(1, 4))
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_transform_with_other_seeds(name: str, seed: int) -> None:
-    skip = ("context_used",) if name == "split_whitened/learned" else ()
+    skip = SKIP.get(name, ())
     check_transform(TRANSFORMS[name](), seed=seed, skip=skip, backend="none")
 
 

@@ -46,7 +46,7 @@ class StandardNormal(Distribution):
 
 @register
 class DiagonalNormal(Distribution):
-    """N(loc, diag exp(2 log_scale)): log p = sum -1/2 eps^2 - log_scale - 1/2 log 2 pi, eps = (z - loc) exp(-log_scale).
+    """N(loc, diag exp(2 log_scale)): log p = sum -1/2 eps^2 - log_scale - 1/2 log 2 pi.
 
     loc, scale: numbers or nested sequences of event_shape. learned: whether they are parameters.
     """

@@ -1,4 +1,4 @@
-"""Convolutional conditioners: Real NVP's weight-normalized residual network, and the bottleneck of reversible networks."""
+"""Convolutional conditioners: Real NVP's weight-normalized residual network, and the bottleneck of RevNets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .mlp import context_size, flat_context
 
 
 class WeightNormConv(nn.Module):
-    """w = g v / |v| per output channel; the gain g is learned, or fixed at `gain`. Salimans & Kingma, 2016, arXiv:1602.07868."""
+    """w = g v / |v| per output channel, the gain g learned or 1. Salimans & Kingma, 2016, arXiv:1602.07868."""
 
     def __init__(
         self,
@@ -137,7 +137,7 @@ class _Convolutional(Conditioner):
 class ConvResNet(_Convolutional):
     """Real NVP's network: batch norm, [r, -r], 3x3 convolution, residual blocks with skips, 1x1 output.
 
-    width: feature maps. blocks: residual blocks, of two 3x3 convolutions each. batch_norm: in the network, without gain.
+    width: feature maps. blocks: residual blocks, of two 3x3 convolutions each. batch_norm: in the network, no gain.
     dropout: probability, of whole feature maps, inside each block. The output is zero at first if `zero_init`.
     Dinh et al., 2016, arXiv:1605.08803.
     """

@@ -65,8 +65,8 @@ class _Perceptron(Conditioner):
 class MLP(_Perceptron):
     """[x, context] -> hidden layers -> out_shape. The last layer is zero at first if `zero_init`.
 
-    hidden: widths. activation: relu, leaky_relu, elu, gelu, silu, tanh, sigmoid or softplus. dropout: probability, after
-    each hidden layer, in training mode only. irange: all other weights uniform in [-irange, irange], as in NICE.
+    hidden: widths. activation: relu, leaky_relu, elu, gelu, silu, tanh, sigmoid or softplus. dropout: probability,
+    after each hidden layer, in training mode only. irange: all other weights uniform in [-irange, irange], as in NICE.
     output_bias: whether the last layer has one.
     """
 

@@ -121,11 +121,12 @@ def learning_curves(curves: Mapping[str, Sequence[tuple[int, float]]], unit: str
 
 
 def _running_mean(values: Sequence[float]) -> list[float]:
-    """Mean over a window about each value, a thirtieth of the curve wide and narrower at its ends."""
+    """Mean over a window about each value, a thirtieth of the curve wide, cut off at the ends."""
     sums = [0.0, *itertools.accumulate(values)]
     n, reach = len(values), max(2, len(values) // 60)
-    spans = [min(reach, k, n - 1 - k) for k in range(n)]
-    return [(sums[k + r + 1] - sums[k - r]) / (2 * r + 1) for k, r in enumerate(spans)]
+    # Symmetric at the start, where the curve plunges and a one-sided window would look into its future.
+    spans = [(k - min(reach, k), min(k + min(reach, k), n - 1) + 1) for k in range(n)]
+    return [(sums[stop] - sums[start]) / (stop - start) for start, stop in spans]
 
 
 # -- the plane ------------------------------------------------------------------------------------------------------

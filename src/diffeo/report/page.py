@@ -273,7 +273,8 @@ tr.best .track div{background:var(--good)}
 .facts td.num{text-align:left}
 footer{font-size:13px;color:var(--quiet);text-align:center}
 @media (max-width:600px){main{padding:16px 10px}header,section{padding:20px 16px}.bar{display:none}
-.strips figure{grid-template-columns:64px minmax(0,1fr);gap:8px}.row{grid-template-columns:1fr 1fr}}
+.strips figure{grid-template-columns:64px minmax(0,1fr);gap:8px}.row{grid-template-columns:1fr 1fr}
+.wide{overflow-x:auto}.wide img{min-width:560px}}
 @media print{body{background:none}section,header{break-inside:avoid}}
 </style></head>
 <body><main>

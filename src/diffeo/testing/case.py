@@ -36,7 +36,8 @@ class Case:
     """A module in float64 and eval mode, its parameters random, with arguments for both directions.
 
     args, inverse_args: of `apply(module, args)` and of the inverse; the first one is differentiated. inexact: the
-    relative tolerance that an iterative direction adds. low_precision: whether outputs may be bfloat16 under autocast.
+    relative tolerance that an iterative direction adds. low_precision: whether outputs may be bfloat16 under
+    autocast. randomized: whether checks may draw parameters anew.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Case:
     seed: int = 0
     inexact: float = 0.0
     low_precision: bool = False
+    randomized: bool = True
 
     @property
     def forward(self) -> Outputs:

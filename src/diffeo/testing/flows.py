@@ -106,7 +106,9 @@ def check_flow(
     inner = _Embedded(module.continuous)
     real = None if module.discrete else x
     z = _latents(inner, context, len(x), seed)
-    inner_case = transform_case(inner, real, context, backend, seed, randomized=False, z=z)
+    inner_case = transform_case(
+        inner, real, context, backend, seed, batch=len(x), randomized=False, z=z
+    )
     flow_case = Case(
         name="Flow",
         module=module,
@@ -116,6 +118,7 @@ def check_flow(
         backend=backend,
         seed=seed,
         inexact=inner_case.inexact,
+        randomized=randomized,
     )
     discrete_case = inner_case
     if module.discrete:

@@ -98,8 +98,10 @@ class MaximumLikelihood(pl.LightningModule):
             {"params": matrices, "weight_decay": s.weight_decay},
             {"params": others, "weight_decay": 0.0},
         ]
-        # One fused kernel: on a CPU the loop over parameters costs as much as a small network.
-        optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=s.lr, fused=True)
+        # One fused kernel: on a CPU the loop over parameters costs as much as a small network. Under mixed precision
+        # Lightning clips the gradients only of an optimizer that leaves their scale alone.
+        fused = s.precision == "32"
+        optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=s.lr, fused=fused)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
         return {
             "optimizer": optimizer,
@@ -129,7 +131,7 @@ class MaximumLikelihood(pl.LightningModule):
 
 
 class Best(Callback):
-    """Records the validation curve, keeps the best weights, and stops after `patience` validations without a better one.
+    """Records the validation curve, keeps the best weights, stops after `patience` validations without a better one.
 
     Must stand before the weight averaging in the list of callbacks: it then sees the averaged weights.
     """
@@ -170,7 +172,7 @@ class Best(Callback):
 
 
 def averaging(decay: float) -> WeightAveraging:
-    """Moving average of the weights: avg <- d avg + (1 - d) w, d = min(decay, (1 + n) / (10 + n)); buffers are copied."""
+    """Moving average of weights: avg <- d avg + (1 - d) w, d = min(decay, (1 + n) / (10 + n)); buffers are copied."""
 
     def update(average: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
         n = float(count)

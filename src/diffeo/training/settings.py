@@ -12,7 +12,7 @@ from ..errors import ConfigError
 
 
 class TrainingSettings(BaseModel):
-    """How to train: the budget ends at whichever of epochs, steps and minutes comes first (100 epochs if none is given)."""
+    """How to train; the budget is whichever of epochs, steps and minutes ends first (100 epochs if none is given)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -47,7 +47,7 @@ class TrainingSettings(BaseModel):
 
 
 def checked(model: type[BaseModel], values: Mapping[str, Any], what: str) -> Any:
-    """A settings object from plain values. Raises ConfigError in one sentence, with the nearest name for a misspelt key."""
+    """Settings from plain values. Raises ConfigError in one sentence, with the nearest name for a misspelt key."""
     try:
         return model(**values)
     except ValidationError as error:

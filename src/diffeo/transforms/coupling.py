@@ -49,13 +49,13 @@ class Coupling(Transform):
             raise ConfigError(f"{self.name} takes a Family, got {family!r}")
         if self.family.num_params < 1:
             raise ConfigError(
-                f"{self.name} cannot use {type(self.family).__name__}, which has no parameters to condition: use Elementwise"
+                f"{self.name} cannot use {type(self.family).__name__}, which has no parameters: use Elementwise"
             )
         promised = self.family.properties
         if promised.domain != promised.codomain:
             raise DomainError(
-                f"{self.name} cannot use {type(self.family).__name__}: it maps {promised.domain} to {promised.codomain}, "
-                "and the visible part would stay where it is"
+                f"{self.name} cannot use {type(self.family).__name__}: it maps {promised.domain} to "
+                f"{promised.codomain}, and the visible part would stay where it is"
             )
         self.partition = (
             partition if isinstance(partition, Partition) else partition(self.event_shape)

@@ -78,16 +78,20 @@ class Rotation(Transform):
 
     def matrix(self) -> Tensor:
         """Q, [n, n]."""
+        # matrix_exp has no kernel for low precision on every device, and a wrong one on some.
+        wide = torch.promote_types(self.start.dtype, torch.float32)
+        q = self.start.to(wide)
+        # One Newton step: a matrix that was rounded to a lower precision is orthogonal in this one.
+        q = 1.5 * q - 0.5 * q @ (q.mT @ q)
         if self.skew is None:
-            return self.start
-        turn: Tensor = torch.linalg.matrix_exp(self.skew - self.skew.mT)
-        return self.start @ turn
+            return q
+        skew = self.skew.to(wide)
+        turn: Tensor = torch.linalg.matrix_exp(skew - skew.mT)
+        return q @ turn
 
     def _apply_matrix(self, x: Tensor, transpose: bool) -> tuple[Tensor, Tensor]:
         with torch.autocast(x.device.type, enabled=False):
             q = self.matrix().to(x.dtype)
-            # One Newton step: a matrix that was rounded to a lower precision is orthogonal in this one.
-            q = 1.5 * q - 0.5 * q @ (q.mT @ q)
             y = torch.matmul(q.mT if transpose else q, x.flatten(2) if x.ndim > 2 else x[..., None])
         return y.reshape(x.shape), x.new_zeros(x.shape[0])
 

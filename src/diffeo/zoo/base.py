@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from ..errors import ConfigError
 from ..flow import Flow
-from ..parts import Shape, as_shape
+from ..parts import Shape, as_shape, describe
 
 Size = Literal["tiny", "small", "paper"]
 Builder = Callable[..., Flow]
@@ -66,7 +66,7 @@ def model(card: Card, sizes: dict[str, dict[str, Any]]) -> Callable[[Builder], B
                 "title": card.title,
                 "citation": card.citation,
                 "size": size,
-                "hyper": {k: v for k, v in settings.items() if _plain(v)},
+                "hyper": {k: describe(v) for k, v in settings.items() if _plain(v)},
             }
             return flow
 
@@ -125,7 +125,7 @@ def _unknown_setting(
 ) -> Exception:
     import inspect
 
-    known = [p for p in inspect.signature(assemble).parameters][2:]
+    known = list(inspect.signature(assemble).parameters)[2:]
     wrong = [k for k in settings if k not in known]
     if not wrong:
         return error

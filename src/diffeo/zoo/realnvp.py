@@ -42,7 +42,7 @@ CARD = Card(
     domain="image",
     likelihood="bound",
     event_shape=(3, 8, 8),
-    description="Affine couplings: multi-scale with checkerboard and channel masks for images, alternating for vectors.",
+    description="Affine couplings: multi-scale with checkerboard and channel masks for images; alternating for vectors",
     notes="paper: the CIFAR-10 settings, 64 feature maps, 8 residual blocks, 2 scales; its parameter count is not "
     "published. The released code starts the scale of checkerboard couplings at 0; so does size paper.",
 )

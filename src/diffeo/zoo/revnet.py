@@ -30,8 +30,8 @@ CARD = Card(
     likelihood="bound",
     event_shape=(3, 8, 8),
     description="y1 = x1 + F(x2), y2 = x2 + G(y1) with bottleneck convolutions, squeezes between the stages.",
-    notes="paper: 3 stages of 18 blocks, as RevNet-110 and the CIFAR i-RevNet. Those classifiers add channels, which no "
-    "bijection can, so their parameter counts do not carry over.",
+    notes="paper: 3 stages of 18 blocks, as RevNet-110 and the CIFAR i-RevNet. Those classifiers add channels, which "
+    "no bijection can, so their parameter counts do not carry over.",
 )
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": {"blocks": (1, 1), "width": 4},
@@ -55,7 +55,8 @@ def revnet(
 ) -> Flow:
     """Per stage: squeeze 2, then blocks y1 = x1 + F(x2), y2 = x2 + G(y1); the latent under a learned diagonal Gaussian.
 
-    blocks: per stage. width: feature maps inside F and G at the first stage, doubled per stage. levels, alpha: see realnvp.
+    blocks: per stage. width: feature maps inside F and G at the first stage, doubled per stage.
+    levels, alpha: see realnvp.
     Raises ShapeError for events that are no images, or whose sides 2^stages does not divide.
     """
     if len(event_shape) != 3:
