@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Callable
 from html import unescape
+from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 from latex2mathml.converter import convert
 
+RESULTS = Path(__file__).resolve().parent.parent / "results"
 MODELS = "<!-- models -->"
 COLUMNS = ("Model", "Paper", "Domain", "Likelihood", "Example of an event", "In one sentence")
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.DOTALL)
@@ -38,9 +43,48 @@ def table() -> str:
     return "\n".join("| " + " | ".join(map(cell, row)) + " |" for row in rows)
 
 
+def stored(name: str) -> dict[str, Any]:
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def paired(name: str, value: str, unit: str) -> str:
+    """NICE and Real NVP side by side, from stored rows, with the verdict of the paired seeds."""
+    document = stored(name)
+    if not document:
+        return "*Not measured yet.*"
+    columns = ("data", f"NICE, {unit}", f"Real NVP, {unit}", "Real NVP better by", "verdict")
+    rows = [columns, ("---",) * len(columns)]
+    by = {(r["data"], r["model"], r["seed"]): r[value] for r in document["rows"]}
+    for data in dict.fromkeys(r["data"] for r in document["rows"]):
+        seeds = sorted(s for d, m, s in by if d == data and m == "nice" and (d, "realnvp", s) in by)
+        nice, realnvp = ([by[data, m, s] for s in seeds] for m in ("nice", "realnvp"))
+        if len(seeds) < 2:
+            continue
+        gaps = [a - b for a, b in zip(nice, realnvp, strict=True)]
+        gap, error = mean(gaps), stdev(gaps) / len(gaps) ** 0.5
+        shown = "Real NVP is better" if gap > 2 * error else "NICE is better"
+        verdict = shown if len(seeds) >= 3 and abs(gap) > 2 * error else "not shown"
+        cells = [f"{mean(v):.3f} ± {stdev(v):.3f}" for v in (nice, realnvp)]
+        rows.append((data, *cells, f"{gap:.3f} ± {error:.3f}", verdict))
+    lines = ["| " + " | ".join(map(cell, row)) + " |" for row in rows]
+    facts = f"`{document['command']}`, {document['machine']}, {document['versions']}, {document['date']}"
+    return "\n".join(lines) + f"\n\n{facts}\n"
+
+
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Put the registry's models where a page asks for them."""
-    return markdown.replace(MODELS, table()) if MODELS in markdown else markdown
+    """Put the registry's models, and stored results, where a page asks for them."""
+    for mark, render in PLACES.items():
+        if mark in markdown:
+            markdown = markdown.replace(mark, render())
+    return markdown
+
+
+PLACES: dict[str, Callable[[], str]] = {
+    MODELS: table,
+    "<!-- densities -->": lambda: paired("densities", "kl", "nats"),
+    "<!-- digits -->": lambda: paired("digits", "bits", "bits/dim"),
+}
 
 
 def on_page_content(html: str, **_: Any) -> str:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import diffeo
-from diffeo.errors import DirectionError, DiffeoError, InputError, ShapeError
+from diffeo.errors import DiffeoError, DirectionError, InputError, ShapeError
 
 
 def conditional(**hyper):

@@ -347,7 +347,8 @@ class Flow(Part):
     def _check_dtype(self, x: Tensor, integers: bool) -> None:
         if integers and x.is_floating_point():
             raise InputError(
-                f"this flow models integers, got {x.dtype}: give integers, or use flow.continuous for dequantized values"
+                f"this flow models integers, got {x.dtype}: give integers, or use flow.continuous for what is "
+                "dequantized already"
             )
         if not integers and not x.is_floating_point():
             raise InputError(
@@ -355,7 +356,8 @@ class Flow(Part):
             )
         if not integers and x.dtype != self.dtype and torch.float64 in (x.dtype, self.dtype):
             raise InputError(
-                f"this flow is in {self.dtype}, got {x.dtype}: convert one of them with .to({self.dtype}) or flow.to({x.dtype})"
+                f"this flow is in {self.dtype}, got {x.dtype}: convert one of them with .to({self.dtype}) or "
+                f"flow.to({x.dtype})"
             )
 
     def _sample_rows(

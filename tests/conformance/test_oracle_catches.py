@@ -1,4 +1,4 @@
-"""The oracle is itself tested: every deliberate mistake is caught by the check of that name, and its correct twin passes."""
+"""The oracle is itself tested: every deliberate mistake is caught by the check of that name; its correct twin passes."""
 
 from __future__ import annotations
 
@@ -117,10 +117,8 @@ class CachesByTensor(Scale):
 
     def forward(self, x: Tensor, context: Any = None) -> tuple[Tensor, Tensor]:
         if id(x) not in self.kept:
-            self.kept[id(x)] = (
-                x,
-                tuple(v.detach() for v in super(CachesByTensor, self).forward(x)),
-            )
+            z, ladj = super().forward(x)
+            self.kept[id(x)] = (x, (z.detach(), ladj.detach()))
         return self.kept[id(x)][1]
 
     def __deepcopy__(self, memo: Any) -> CachesByTensor:
@@ -276,6 +274,23 @@ class OffByOne(Dequantize):
         return super().inverse(z.round())
 
 
+class ComparesAsBytes(Dequantize):
+    """In uint8 256 is 0, so every integer is out of range."""
+
+    def forward(self, x: Tensor, context: Any = None, noise: Any = None) -> tuple[Tensor, Tensor]:
+        z, ladj = super().forward(x, context, noise)
+        outside = (x >= self.quanta).flatten(1).any(1)
+        return z, torch.where(outside, torch.full_like(ladj, -torch.inf), ladj)
+
+
+class RoundsUp(Dequantize):
+    """x + u, u just below 1, is x + 1 in floating point."""
+
+    def forward(self, x: Tensor, context: Any = None, noise: Any = None) -> tuple[Tensor, Tensor]:
+        _, ladj = super().forward(x, context, noise)
+        return x + noise, ladj
+
+
 WRONG: dict[str, tuple[Any, str]] = {
     "sign flipped": (SignFlipped, "jacobian"),
     "sign flipped, inverse": (SignFlipped, "inverse_jacobian"),
@@ -301,6 +316,8 @@ WRONG: dict[str, tuple[Any, str]] = {
     "low precision arithmetic": (LowPrecisionArithmetic, "autocast"),
     "noise shared across the batch": (lambda: SharedNoise((3,), 8), "noise"),
     "noise deaf to the generator": (lambda: DeafToGenerator((3,), 8), "noise"),
+    "integers compared as bytes": (lambda: ComparesAsBytes((3,), 256), "integers"),
+    "noise rounds up": (lambda: RoundsUp((3,), 256), "integers"),
     "integers rounded": (lambda: OffByOne((3,), 8), "integers"),
 }
 

@@ -18,6 +18,7 @@ from torch import nn
 from diffeo import zoo
 from diffeo.distributions import Distribution
 from diffeo.families import Family
+from diffeo.flow import Flow
 from diffeo.nets import Conditioner
 from diffeo.parts import registered
 from diffeo.testing import (
@@ -26,7 +27,9 @@ from diffeo.testing import (
     check_family,
     check_flow,
     check_transform,
+    randomize,
 )
+from diffeo.testing.statistics import chi_square_p_value
 from diffeo.transforms import Partition, Transform
 
 # Whole image models take tens of seconds to compile even with aot_eager; one of each kind is compiled in `make test`.
@@ -115,6 +118,37 @@ def test_transform_with_other_seeds(name: str, seed: int) -> None:
 def test_flow_of_parts() -> None:
     report = check_flow(by_hand())
     assert {"jacobian", "context_used", "integrates_to_one", "samples_follow"} <= set(report.passed)
+
+
+def _sum_of_probabilities(flow: Flow) -> float:
+    """Sum over all pairs of integers of E_u p(x + u), by the midpoint rule in u."""
+    flow = randomize(flow.double().eval(), 0, 0.5)
+    domain = flow.properties.domain
+    values = torch.arange(int(domain.low), int(domain.high) + 1)
+    x = torch.cartesian_prod(values, values)
+    axis = (torch.arange(100, dtype=torch.float64) + 0.5) / 100
+    u = torch.cartesian_prod(axis, axis)
+    pairs = x[:, None].expand(-1, len(u), -1).reshape(-1, 2)
+    noise = u[None].expand(len(x), -1, -1).reshape(-1, 2)
+    layers = len(flow.transform)
+    log_p = flow.log_prob(pairs, noise=(noise, *[None] * (layers - 1)))
+    return float(log_p.exp().sum().detach()) / len(u)
+
+
+def test_probabilities_of_integers_sum_to_one() -> None:
+    assert abs(_sum_of_probabilities(FLOWS["by_hand/integers-2"]()) - 1) < 2e-3
+
+
+def test_probabilities_of_integers_stay_below_one() -> None:
+    """With alpha > 0 some of the density lies beyond the data's range; what is left is a bound."""
+    total = _sum_of_probabilities(zoo.build("realnvp", (2,), size="tiny", levels=4))
+    assert 0.5 < total < 1
+
+
+def test_p_values() -> None:
+    stats = pytest.importorskip("scipy.stats")
+    for chi2, freedom in ((3.0, 2), (50.0, 30), (400.0, 300)):
+        assert chi_square_p_value(chi2, freedom) == pytest.approx(stats.chi2.sf(chi2, freedom))
 
 
 def _classes(things: list[nn.Module]) -> set[type]:

@@ -61,7 +61,7 @@ def test_standardization_is_fitted_on_the_training_rows_only():
     model = flow()
     x = gaussian()
     diffeo.fit(model, x, validation=x + 100, steps=1, **QUIET)
-    standardize = list(model.transform)[0]
+    standardize = next(iter(model.transform))
     assert torch.allclose(standardize.mean, x.mean(0), atol=1e-5)
     assert torch.allclose(standardize.std, x.std(0, correction=0), atol=1e-5)
 

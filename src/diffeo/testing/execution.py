@@ -141,7 +141,7 @@ def check_autocast(case: Case) -> float:
     error = 0.0
     for a, b in zip(found, expected, strict=True):
         limit = 1 + b.abs().max() + (size if b.ndim == 1 else 0)
-        error = max(error, float((a.double() - b).abs().max() / limit))
+        error = max(error, float(((a.double() - b).abs().max() / limit).detach()))
     return expect(error, AUTOCAST_BUDGET, "bfloat16 autocast - float64")
 
 

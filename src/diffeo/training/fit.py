@@ -53,8 +53,8 @@ def fit(
     data: an array or tensor [n, *event_shape], a pair (x, context), a Dataset of x or (x, context), a DataLoader of
     batches, or a `diffeo.data.Data`. validation: the same forms; without it the best weights are the last. weights:
     one number per row. folder: where metrics.csv and checkpoints/ go. Other keywords are those of `TrainingSettings`:
-    epochs, steps, minutes, batch_size, lr, warmup, schedule, weight_decay, clip, ema, patience, validate_every, seed, device,
-    precision.
+    epochs, steps, minutes, batch_size, lr, warmup, schedule, weight_decay, clip, ema, patience, validate_every, seed,
+    device, precision.
 
     Raises InputError for data that do not fit, ConfigError for unknown settings, TrainingError when it diverges.
     """

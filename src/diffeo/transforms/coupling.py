@@ -96,10 +96,8 @@ class Coupling(Transform):
         params = self._params(visible, changed, context)
         apply = self.family.inverse if inverse else self.family
         value, ladj = apply(changed, params)
-        if self.family.properties.volume_preserving:
-            total = x.new_zeros(x.shape[0])
-        else:
-            total = self.partition.sum(ladj)
+        exact_zero = self.family.properties.volume_preserving
+        total = x.new_zeros(x.shape[0]) if exact_zero else self.partition.sum(ladj)
         return self.partition.merge(x, visible, value), total
 
     def forward(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:

@@ -138,7 +138,7 @@ def split_whitened(
     *,
     context_shape: Any = None,
 ) -> Transform:
-    """A split whose leaving half is modelled by N(mu, sigma): `fixed` N(0, 1), `learned`, or a network of the kept half.
+    """A split whose leaving half is modelled by N(mu, sigma): `fixed` N(0, 1), `learned`, or a network of what stays.
 
     eps = (x_out - mu) / sigma goes into the latent; the log-likelihood gains -sum log sigma.
     """

@@ -20,8 +20,9 @@ from .partitions import sum_event
 class Dequantize(Transform):
     """v = x + u, u uniform on [0, 1), for integers x in 0 .. levels - 1: log P(x) >= E_u log p(x + u), ladj = 0.
 
-    v lies in [0, levels), its floor is x. The inverse is floor, held to the valid levels; it gives uint8 up to 256 levels, else int64.
-    Integers out of range have ladj -inf. Uria et al., RNADE, 2013, arXiv:1306.0186; Theis et al., 2016, arXiv:1511.01844.
+    v lies in [0, levels), its floor is x. The inverse is floor, held to the valid levels; it gives uint8 up to 256
+    levels, else int64. Integers out of range have ladj -inf. Uria et al., RNADE, 2013, arXiv:1306.0186; Theis et al.,
+    2016, arXiv:1511.01844.
     """
 
     def __init__(self, event_shape: Sequence[int], levels: int = 256) -> None:
