@@ -300,3 +300,39 @@ def test_the_card_tells_the_truth(name):
     assert flow.event_shape == card.event_shape
     assert getattr(diffeo.zoo, name)(card.event_shape, size="tiny").event_shape == card.event_shape
     assert card.arxiv in card.citation
+
+
+def test_a_convolutional_model_at_another_size():
+    torch.manual_seed(0)
+    flow = diffeo.zoo.build(
+        "realnvp", (1, 8, 8), size="tiny", levels=17, split="conditional", zero_init=False
+    ).eval()
+    large = flow.resized((1, 16, 24))
+    assert large.event_shape == (1, 16, 24)
+    assert large.latent_shape == (384,)
+    assert [level.shape for level in large.levels] == [(2, 8, 12), (2, 8, 12)]
+    x = large.sample((3,))
+    assert x.shape == (3, 1, 16, 24)
+    assert torch.equal(large.decode(large.encode(x)), x)
+    mine, theirs = dict(flow.named_parameters()), dict(large.named_parameters())
+    assert mine.keys() == theirs.keys()
+    assert all(mine[k] is theirs[k] for k in mine)
+    same = flow.resized((1, 8, 8))
+    y = flow.sample((2,))
+    noise = flow.transform.draw(2)
+    assert torch.equal(same.log_prob(y, noise=noise), flow.log_prob(y, noise=noise))
+
+
+CANNOT = {
+    "other channels": ("realnvp", (1, 8, 8), (3, 8, 8), "height and width"),
+    "a size that does not divide": ("realnvp", (1, 8, 8), (1, 9, 9), "divide"),
+    "a model of vectors": ("nice", (1, 8, 8), (1, 16, 16), "256"),
+    "a learned base": ("revnet", (3, 8, 8), (3, 16, 16), "base.loc"),
+}
+
+
+@pytest.mark.parametrize("name", CANNOT)
+def test_what_cannot_be_resized_says_why(name):
+    model, old, new, words = CANNOT[name]
+    with pytest.raises(ShapeError, match=words):
+        diffeo.zoo.build(model, old, size="tiny").resized(new)

@@ -300,6 +300,15 @@ class Flow(Part):
         flags = [b for name, b in self.named_buffers() if name.rsplit(".", 1)[-1] == "initialized"]
         return all(bool(flag) for flag in flags)
 
+    def resized(self, event_shape: Sequence[int]) -> Flow:
+        """The same convolutional model for images of another size, sharing its parameters.
+
+        Raises ShapeError where the size does not divide, or a parameter depends on it.
+        """
+        from .resizing import resized
+
+        return resized(self, event_shape)
+
     # -- files --------------------------------------------------------------------------------------------------------
 
     def save(self, folder: str | Path) -> Path:

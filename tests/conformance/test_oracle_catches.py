@@ -1,4 +1,4 @@
-"""The oracle is itself tested: every deliberate mistake is caught by the check of that name; its correct twin passes."""
+"""The oracle is itself tested: every deliberate mistake is caught by name, and its correct twin passes."""
 
 from __future__ import annotations
 

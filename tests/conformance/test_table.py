@@ -32,7 +32,8 @@ from diffeo.testing import (
 from diffeo.testing.statistics import chi_square_p_value
 from diffeo.transforms import Partition, Transform
 
-# Whole image models take tens of seconds to compile even with aot_eager; one of each kind is compiled in `make test`.
+# Whole image models take tens of seconds to trace even with aot_eager; one of each kind is traced in `make test`.
+TRACED = ("compile", "export")
 COMPILED_SLOWLY = {
     "realnvp/image",
     "realnvp/image-learned",
@@ -59,8 +60,8 @@ def _seeded() -> None:
 
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_transform(name: str) -> None:
-    backend = "none" if name in COMPILED_SLOWLY_LAYERS else "aot_eager"
-    check_transform(TRANSFORMS[name](), skip=SKIP.get(name, ()), backend=backend)
+    skip = (*SKIP.get(name, ()), *(TRACED if name in COMPILED_SLOWLY_LAYERS else ()))
+    check_transform(TRANSFORMS[name](), skip=skip)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -80,14 +81,19 @@ def test_conditioner(name: str) -> None:
 
 @pytest.mark.parametrize("name", FLOWS)
 def test_flow(name: str) -> None:
-    backend = "none" if name in COMPILED_SLOWLY else "aot_eager"
-    check_flow(FLOWS[name](), backend=backend)
+    check_flow(FLOWS[name](), skip=TRACED if name in COMPILED_SLOWLY else ())
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(COMPILED_SLOWLY))
 def test_flow_compiles(name: str) -> None:
-    check_flow(FLOWS[name](), checks=["compile"])
+    check_flow(FLOWS[name](), checks=TRACED)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(COMPILED_SLOWLY_LAYERS))
+def test_transform_compiles(name: str) -> None:
+    check_transform(TRANSFORMS[name](), checks=TRACED)
 
 
 @pytest.mark.parametrize("name", INDUCTOR_FAST)

@@ -145,7 +145,7 @@ def _inside(value: Tensor, domain: Domain | None, what: str) -> None:
     if domain is None or domain == REAL:
         return
     slack = 1e-9 * max(1.0, *(abs(b) for b in (domain.low, domain.high) if math.isfinite(b)))
-    low, high = float(value.min()), float(value.max())
+    low, high = float(value.detach().min()), float(value.detach().max())
     if low < domain.low - slack or high > domain.high + slack:
         raise Failure(f"{what} {domain}: values from {low:g} to {high:g}")
 

@@ -1,0 +1,87 @@
+"""The same convolutional model for images of another size: new shapes, shared weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+import torch
+from torch import nn
+
+from .errors import ConfigError, ShapeError
+from .flow import Flow
+from .parts import Shape, as_shape, describe, rebuild
+
+SHAPES = ("event_shape", "in_shape", "out_shape")
+# What belongs to the size of the image, and is made anew with it.
+FOLLOWS_SIZE = ("visible",)
+
+
+def resized(flow: Flow, event_shape: Sequence[int]) -> Flow:
+    """A flow over images [C, H', W'] that shares the parameters of one over [C, H, W].
+
+    Raises ShapeError for other channels, for sizes that the squeezes do not divide, and, by name, for a parameter whose
+    shape depends on the size of the image.
+    """
+    old, new = flow.event_shape, as_shape(event_shape)
+    if len(old) != 3 or len(new) != 3 or old[0] != new[0]:
+        raise ShapeError(f"cannot resize events {old} to {new}: only the height and width of images change")
+    ratio = (Fraction(new[1], old[1]), Fraction(new[2], old[2]))
+    tree = describe(flow)
+    tree["transform"] = _scaled(tree["transform"], ratio)
+    tree["base"] = tree["base"] | {"event_shape": _vector(tree["base"]["event_shape"], ratio)}
+    with torch.random.fork_rng(devices=[]):
+        other = rebuild(tree)
+    if not isinstance(other, Flow):
+        raise ConfigError("the configuration describes no flow")
+    share(flow, other)
+    other.provenance = flow.provenance
+    return other.train(flow.training)
+
+
+def share(source: nn.Module, target: nn.Module) -> None:
+    """Give every module of `target` the parameters and buffers of its counterpart in `source`."""
+    counterparts = dict(source.named_modules())
+    for path, module in target.named_modules():
+        origin = counterparts[path]
+        for kind in ("_parameters", "_buffers"):
+            theirs: dict[str, Any] = getattr(origin, kind)
+            ours: dict[str, Any] = getattr(module, kind)
+            for name, value in theirs.items():
+                if name in FOLLOWS_SIZE or value is None:
+                    continue
+                if ours[name].shape != value.shape:
+                    raise ShapeError(
+                        f"{path}.{name} has shape {tuple(value.shape)}, which depends on the size of the image: "
+                        "this model cannot be resized"
+                    )
+                ours[name] = value
+
+
+def _scaled(tree: Any, ratio: tuple[Fraction, Fraction]) -> Any:
+    if isinstance(tree, list):
+        return [_scaled(v, ratio) for v in tree]
+    if not isinstance(tree, dict):
+        return tree
+    return {
+        k: _image(v, ratio) if k in SHAPES and isinstance(v, list) else _scaled(v, ratio)
+        for k, v in tree.items()
+    }
+
+
+def _image(shape: list[int], ratio: tuple[Fraction, Fraction]) -> list[int]:
+    if len(shape) < 3:
+        return shape
+    h, w = shape[1] * ratio[0], shape[2] * ratio[1]
+    if h.denominator != 1 or w.denominator != 1:
+        raise ShapeError(
+            f"an inner layer of {tuple(shape)} would have height {h} and width {w}: choose sizes that the squeezes divide"
+        )
+    return [shape[0], int(h), int(w), *shape[3:]]
+
+
+def _vector(shape: Shape, ratio: tuple[Fraction, Fraction]) -> list[int]:
+    if len(shape) != 1:
+        return _image(list(shape), ratio)
+    return [int(shape[0] * ratio[0] * ratio[1])]
