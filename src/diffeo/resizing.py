@@ -26,7 +26,9 @@ def resized(flow: Flow, event_shape: Sequence[int]) -> Flow:
     """
     old, new = flow.event_shape, as_shape(event_shape)
     if len(old) != 3 or len(new) != 3 or old[0] != new[0]:
-        raise ShapeError(f"cannot resize events {old} to {new}: only the height and width of images change")
+        raise ShapeError(
+            f"cannot resize events {old} to {new}: only the height and width of images change"
+        )
     ratio = (Fraction(new[1], old[1]), Fraction(new[2], old[2]))
     tree = describe(flow)
     tree["transform"] = _scaled(tree["transform"], ratio)

@@ -14,9 +14,14 @@ def demo_recipe(minutes: float) -> Recipe:
     return recipe(
         {
             "model": "realnvp",
-            "hyper": {"flatten": True, "alpha": 0.01, "dropout": 0.4},
+            "hyper": {
+                "flatten": True,
+                "mixing": "permutation",
+                "alpha": 0.01,
+                "dropout": 0.4,
+            },
             "data": {"source": "digits"},
-            "training": {"minutes": minutes, "batch_size": 128, "lr": 1e-3, "ema": 0.999},
+            "training": {"minutes": minutes, "batch_size": 128, "lr": 3e-3, "ema": 0.999},
             "description": "The demo: 8x8 scans of digits, 17 levels.",
         }
     )

@@ -62,9 +62,8 @@ def transform_case(
     scale: float = 1.0,
     batch: int = 4,
     randomized: bool = True,
-    z: Tensor | None = None,
 ) -> Case:
-    """A transform with its arguments: x in its domain, z in its codomain (not the image of x) if not given."""
+    """A transform with its arguments: x in its domain, z in its codomain, and not the image of x."""
     module = copy.deepcopy(transform).double().eval()
     if randomized:
         randomize(module, seed, scale)
@@ -86,8 +85,14 @@ def transform_case(
         args = (*args, module.draw(len(x), generator=g, like=like))
     elif promised.forward == "none":
         raise InputError(f"{module.name} has no forward direction: check Inverse of it")
-    if promised.inverse != "none" and z is None:
-        z = draw_event(promised.codomain or promised.domain, module.latent_shape, len(x), seed + 2)
+    z = None
+    if promised.inverse != "none":
+        if any(isinstance(part, Chain) for part in module.modules()) and not module.stochastic:
+            z = _images(module, context, len(x), seed)
+        else:
+            z = draw_event(
+                promised.codomain or promised.domain, module.latent_shape, len(x), seed + 2
+            )
         z = cast(z, torch.float64)
     iterative = "iterative" in (promised.forward, promised.inverse)
     return Case(
@@ -100,6 +105,16 @@ def transform_case(
         seed=seed,
         inexact=ITERATIVE if iterative else 0.0,
     )
+
+
+@torch.no_grad()
+def _images(t: Transform, context: Any, n: int, seed: int) -> Tensor:
+    """Images of other data, moved a little: what a deep chain can be expected to invert in float64."""
+    x = draw_event(t.properties.domain, t.event_shape, n, seed + 2)
+    z: Tensor = t(x, context)[0]
+    g = torch.Generator().manual_seed(seed)
+    step = 0.1 * torch.randn(z.shape, generator=g, dtype=z.dtype)
+    return z + step if t.properties.codomain in (None, REAL) else z
 
 
 def check_declared_properties(case: Case) -> float | None:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Literal
 
 from ..distributions import StandardNormal
-from ..errors import ShapeError
+from ..errors import ConfigError, ShapeError
 from ..families import Affine
 from ..families.affine import Scale
 from ..flow import Flow
@@ -25,6 +25,7 @@ from ..transforms import (
     Flatten,
     Halves,
     Partition,
+    Permutation,
     Squeeze,
     Transform,
     split_whitened,
@@ -67,6 +68,7 @@ def realnvp(
     context_shape: Any,
     *,
     layers: int = 8,
+    mixing: Literal["alternate", "permutation"] = "alternate",
     hidden: tuple[int, ...] = (128, 128),
     activation: str = "relu",
     width: int = 32,
@@ -89,7 +91,8 @@ def realnvp(
     couplings, and half of the checkerboard leaves; 4 checkerboard couplings at the last scale. width (feature maps,
     doubled per scale), blocks (residual blocks), scales (None: until the smaller side is 4 or odd), split (the Gaussian
     of the half that leaves), batch_norm (between couplings and in the networks).
-    Vectors [D], or images with `flatten`: `layers` couplings over alternating entries, MLPs with `hidden` widths.
+    Vectors [D], or images with `flatten`: `layers` couplings with MLPs of `hidden` widths, over alternating entries, or
+    over halves after a fixed random permutation each (mixing).
     levels: of integer data (auto: 256 for images, None for vectors). standardize: by default for real-valued data only.
     scale, initial_scale: the family's scale parametrization. dropout: in the networks.
     """
@@ -97,6 +100,8 @@ def realnvp(
         raise ShapeError(
             f"realnvp takes vectors (D,) or images (channels, height, width), got {event_shape}"
         )
+    if mixing not in ("alternate", "permutation"):
+        raise ConfigError(f"mixing must be alternate or permutation, got {mixing!r}")
     quanta = resolve_levels(event_shape, levels)
     as_vector = flatten or len(event_shape) == 1
     first = preprocessing(
@@ -118,7 +123,12 @@ def realnvp(
         mlp = partial(
             MLP, hidden=tuple(hidden), activation=activation, dropout=dropout, zero_init=zero_init
         )
-        vector = [coupling(mlp, partial(Alternating, flip=i % 2 == 1)) for i in range(layers)]
+        vector: list[Callable[[Shape], Transform]] = []
+        for i in range(layers):
+            if mixing == "permutation":
+                vector += [Permutation, coupling(mlp, Halves)]
+            else:
+                vector.append(coupling(mlp, partial(Alternating, flip=i % 2 == 1)))
         chain = Chain(event_shape, [*first, *vector])
         return Flow(chain, StandardNormal(chain.latent_shape))
 
