@@ -78,7 +78,8 @@ def _image(shape: list[int], ratio: tuple[Fraction, Fraction]) -> list[int]:
     h, w = shape[1] * ratio[0], shape[2] * ratio[1]
     if h.denominator != 1 or w.denominator != 1:
         raise ShapeError(
-            f"an inner layer of {tuple(shape)} would have height {h} and width {w}: choose sizes that the squeezes divide"
+            f"an inner layer of {tuple(shape)} would have height {h} and width {w}: choose sizes that the squeezes "
+            "divide"
         )
     return [shape[0], int(h), int(w), *shape[3:]]
 
