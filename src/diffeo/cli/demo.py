@@ -21,7 +21,7 @@ def demo_recipe(minutes: float) -> Recipe:
                 "dropout": 0.4,
             },
             "data": {"source": "digits"},
-            "training": {"minutes": minutes, "batch_size": 128, "lr": 3e-3, "ema": 0.999},
+            "training": {"minutes": minutes, "lr": 3e-3, "ema": 0.999, "threads": 1},
             "description": "The demo: 8x8 scans of digits, 17 levels.",
         }
     )

@@ -54,7 +54,7 @@ def fit(
     batches, or a `diffeo.data.Data`. validation: the same forms; without it the best weights are the last. weights:
     one number per row. folder: where metrics.csv and checkpoints/ go. Other keywords are those of `TrainingSettings`:
     epochs, steps, minutes, batch_size, lr, warmup, schedule, weight_decay, clip, ema, patience, validate_every, seed,
-    device, precision.
+    device, threads, precision.
 
     Raises InputError for data that do not fit, ConfigError for unknown settings, TrainingError when it diverges.
     """
@@ -71,7 +71,7 @@ def fit(
             # A misfit is one sentence here, not a traceback from inside the trainer.
             flow.check(*source.head(1))
 
-    with torch.random.fork_rng(), _quiet():
+    with torch.random.fork_rng(), _threads(chosen.threads), _quiet():
         torch.manual_seed(chosen.seed)
         _initialize(flow, rows, chosen)
         train, valid = _loaders(rows, held_out, chosen)
@@ -184,6 +184,19 @@ def _length(source: DataLoader[Any]) -> int | None:
         return len(source)
     except TypeError:
         return None
+
+
+@contextmanager
+def _threads(n: int | None) -> Iterator[None]:
+    """Run with n threads, and with as many as before afterwards."""
+    before = torch.get_num_threads()
+    try:
+        if n is not None:
+            torch.set_num_threads(n)
+        yield
+    finally:
+        if n is not None:
+            torch.set_num_threads(before)
 
 
 @contextmanager

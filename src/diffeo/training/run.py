@@ -127,7 +127,7 @@ def _results(chosen: Recipe, flow: Flow, data: Data, run: Run) -> dict[str, Any]
         f"{run.metrics.get('best_step', run.metrics['steps']):.0f}",
         "training time": f"{run.metrics['seconds']:.1f} s",
         "evaluation time": f"{time.monotonic() - start:.1f} s",
-        "hardware": _hardware(),
+        "hardware": _hardware(chosen.training.threads),
         "versions": _versions(),
     }
     return {
@@ -138,7 +138,7 @@ def _results(chosen: Recipe, flow: Flow, data: Data, run: Run) -> dict[str, Any]
     }
 
 
-def _hardware() -> str:
+def _hardware(threads: int | None) -> str:
     model = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -147,7 +147,7 @@ def _hardware() -> str:
         )
     except OSError:
         pass
-    return f"{model}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    return f"{model}, {os.cpu_count()} cores, {threads or torch.get_num_threads()} threads"
 
 
 def _versions() -> str:

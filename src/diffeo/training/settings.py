@@ -37,6 +37,9 @@ class TrainingSettings(BaseModel):
     initialize_rows: int = Field(4096, ge=1, description="rows for data-dependent initialization")
     seed: int = Field(0, ge=0)
     device: str = "cpu"
+    threads: int | None = Field(
+        None, ge=1, description="of the CPU; None: as torch chooses. Small networks are faster on one"
+    )
     precision: Literal["32", "bf16"] = "32"
 
     def budget(self) -> TrainingSettings:
