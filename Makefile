@@ -8,7 +8,7 @@ WORKERS ?= 2
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help demo test test-slow lint format docs results wheel constraints clean
+.PHONY: help demo test test-slow lint format docs bench results wheel constraints clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ format: .venv/.installed ## Mend what ruff can mend
 
 docs: .venv/.installed ## Build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+bench: .venv/.installed ## Speed beside the bare networks and the peers that are installed
+	$(BIN)/python -m benchmarks
 
 results: .venv/.installed ## Measure again what the documentation shows (half an hour)
 	$(BIN)/python scripts/results.py

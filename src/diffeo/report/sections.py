@@ -71,7 +71,7 @@ def _sample(flow: Flow, n: int, seed: int, temperature: float = 1.0) -> Tensor:
 
 
 def image_samples(flow: Flow, data: Data, seed: int) -> Section:
-    side = 6 if max(flow.event_shape[1:]) <= 32 else 4
+    side = 5 if max(flow.event_shape[1:]) <= 32 else 4
     n = side * side
     scaling = Scaling.of(data.train, data.levels)
     real = Picture(

@@ -111,7 +111,7 @@ def fit(
             num_sanity_val_steps=0,
             callbacks=callbacks,
             logger=logs or False,
-            log_every_n_steps=10,
+            log_every_n_steps=1,
             enable_checkpointing=folder is not None,
             enable_progress_bar=progress,
             enable_model_summary=False,

@@ -17,6 +17,9 @@ from ..flow import Flow
 from .settings import TrainingSettings
 
 
+LOG_EVERY = 10
+
+
 def unpack(batch: Any) -> tuple[Tensor, Any, Tensor | None]:
     """x, context and weights of a batch of ours, or of a loader that gives x or (x, context)."""
     if isinstance(batch, Tensor):
@@ -53,7 +56,9 @@ class MaximumLikelihood(pl.LightningModule):
                 "check the data's range, or lower lr or clip"
             )
         self._recent.append(loss.detach())
-        self.log("train", loss.detach(), prog_bar=True, on_step=True, on_epoch=False)
+        # Logging costs as much as a small layer, so not every step.
+        if self.global_step % LOG_EVERY == 0:
+            self.log("train", loss.detach(), on_step=True, on_epoch=False)
         return loss
 
     def on_validation_epoch_start(self) -> None:
@@ -148,7 +153,7 @@ class Best(Callback):
         assert isinstance(pl_module, MaximumLikelihood)
         value = pl_module.validation_loss()
         pl_module.history["validation"].append((trainer.global_step, value))
-        pl_module.log("validation", value, prog_bar=True)
+        pl_module.log("validation", value)
         if value < self.best:
             self.best, self.best_step, self.since = value, trainer.global_step, 0
             self.weights = copy.deepcopy(pl_module.flow.state_dict())
@@ -174,8 +179,8 @@ class Best(Callback):
 def averaging(decay: float) -> WeightAveraging:
     """Moving average of weights: avg <- d avg + (1 - d) w, d = min(decay, (1 + n) / (10 + n)); buffers are copied."""
 
-    def update(average: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+    def update(averages: Any, weights: Any, count: Tensor | int) -> None:
         n = float(count)
-        return average.lerp(current, 1 - min(decay, (1 + n) / (10 + n)))
+        torch._foreach_lerp_(averages, weights, 1 - min(decay, (1 + n) / (10 + n)))
 
-    return WeightAveraging(use_buffers=False, avg_fn=update)
+    return WeightAveraging(use_buffers=False, multi_avg_fn=update)

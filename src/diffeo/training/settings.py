@@ -38,7 +38,9 @@ class TrainingSettings(BaseModel):
     seed: int = Field(0, ge=0)
     device: str = "cpu"
     threads: int | None = Field(
-        None, ge=1, description="of the CPU; None: as torch chooses. Small networks are faster on one"
+        None,
+        ge=1,
+        description="of the CPU; None: as torch chooses. Small networks are faster on one",
     )
     precision: Literal["32", "bf16"] = "32"
 
