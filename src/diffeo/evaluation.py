@@ -35,15 +35,19 @@ def evaluate(
     For integers, the mean over `draws` draws of the dequantization noise: a bound.
     """
     flow.eval()
-    x = part(data, split)
+    x = part(data, split).to(flow.device)
     generator = torch.Generator(flow.device).manual_seed(seed)
     with torch.no_grad():
-        each = torch.stack(
-            [
-                flow.log_prob(x, batch_size=batch_size, generator=generator).double()
-                for _ in range(draws if flow.transform.stochastic else 1)
-            ]
-        ).mean(0)
+        each = (
+            torch.stack(
+                [
+                    flow.log_prob(x, batch_size=batch_size, generator=generator).double()
+                    for _ in range(draws if flow.transform.stochastic else 1)
+                ]
+            )
+            .mean(0)
+            .cpu()
+        )
     note = f"{draws} draws of uniform noise" if flow.transform.stochastic else ""
     return row(name, -each, data, kind=flow.likelihood, note=note)
 

@@ -32,19 +32,6 @@ from diffeo.testing import (
 from diffeo.testing.statistics import chi_square_p_value
 from diffeo.transforms import Partition, Transform
 
-# Whole image models take tens of seconds to trace even with aot_eager; one of each kind is traced in `make test`.
-TRACED = ("compile", "export")
-COMPILED_SLOWLY = {
-    "realnvp/image",
-    "realnvp/image-learned",
-    "realnvp/image-real",
-    "revnet/image-context",
-}
-COMPILED_SLOWLY_LAYERS = {
-    "split_whitened/fixed",
-    "split_whitened/learned",
-    "split_whitened/conditional-context",
-}
 # What one promise cannot hold for, and why.
 SKIP = {
     "coupling/plain-net": ("config_round_trip",),  # torch.nn modules are not registered, and say so
@@ -60,8 +47,7 @@ def _seeded() -> None:
 
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_transform(name: str) -> None:
-    skip = (*SKIP.get(name, ()), *(TRACED if name in COMPILED_SLOWLY_LAYERS else ()))
-    check_transform(TRANSFORMS[name](), skip=skip)
+    check_transform(TRANSFORMS[name](), skip=SKIP.get(name, ()))
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -81,19 +67,7 @@ def test_conditioner(name: str) -> None:
 
 @pytest.mark.parametrize("name", FLOWS)
 def test_flow(name: str) -> None:
-    check_flow(FLOWS[name](), skip=TRACED if name in COMPILED_SLOWLY else ())
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(COMPILED_SLOWLY))
-def test_flow_compiles(name: str) -> None:
-    check_flow(FLOWS[name](), checks=TRACED)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(COMPILED_SLOWLY_LAYERS))
-def test_transform_compiles(name: str) -> None:
-    check_transform(TRANSFORMS[name](), checks=TRACED)
+    check_flow(FLOWS[name]())
 
 
 @pytest.mark.parametrize("name", INDUCTOR_FAST)

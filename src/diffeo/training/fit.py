@@ -65,6 +65,7 @@ def fit(
     from .module import Best, MaximumLikelihood, averaging
 
     chosen: TrainingSettings = checked(TrainingSettings, settings, "fit").budget()
+    home = flow.device
     rows, held_out = _sources(data, validation, context, weights)
     for source in (rows, held_out):
         if isinstance(source, Rows):
@@ -128,7 +129,7 @@ def fit(
             trainer.validate(module, valid, verbose=False)
     if best.weights is not None:
         flow.load_state_dict(best.weights)
-    flow.eval()
+    flow.eval().to(home)
     metrics = {"steps": float(steps), "seconds": module.seconds()}
     if module.history["train"]:
         metrics["train"] = module.history["train"][-1][1]

@@ -16,7 +16,6 @@ from ..errors import TrainingError
 from ..flow import Flow
 from .settings import TrainingSettings
 
-
 LOG_EVERY = 10
 
 
