@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from .distributions import Distribution, StandardNormal
 from .errors import ConfigError, DirectionError, DomainError, InputError, ShapeError
 from .parts import ContextShape, Part, Shape, as_context_shape, register
 from .properties import Kind, Properties
+from .rows import chunked, context_rows, expand, show
 from .transforms import Chain, Level, Transform
 from .transforms.base import Context, Noise, common_context_shape
 
@@ -151,7 +152,7 @@ class Flow(Part):
         batch, rows, context = self._rows(x, context)
         if self.transform.stochastic and noise is None:
             noise = self.transform.draw(rows.shape[0], generator=generator, like=self.base.like)
-        out = _chunked(self._log_prob, rows.shape[0], batch_size, rows, context, noise)
+        out = chunked(self._log_prob, rows.shape[0], batch_size, rows, context, noise)
         return out.reshape(batch)
 
     def log_prob(
@@ -192,7 +193,7 @@ class Flow(Part):
         """z = f(x), [*batch, *latent_shape]; integers are taken at the centre of their bin."""
         batch, rows, context = self._rows(x, context)
         noise = self.transform.draw(rows.shape[0], center=True, like=self.base.like)
-        z = _chunked(
+        z = chunked(
             lambda x, c, n: self._forward(x, c, n)[0],
             rows.shape[0],
             batch_size,
@@ -207,7 +208,7 @@ class Flow(Part):
     ) -> Tensor:
         """x = f^-1(z), [*batch, *event_shape]; integers for integer data."""
         batch, rows, context = self._rows(z, context, latent=True)
-        x = _chunked(
+        x = chunked(
             lambda z, c: self.transform.inverse(z, c)[0], rows.shape[0], batch_size, rows, context
         )
         return x.reshape(*batch, *self.event_shape)
@@ -230,7 +231,7 @@ class Flow(Part):
             raise InputError(f"temperature must be zero or more, got {temperature}")
         shape, n, context = self._sample_rows(sample_shape, context)
         z = self.base.sample(n, context, temperature=temperature, generator=generator)
-        x = _chunked(lambda z, c: self.transform.inverse(z, c)[0], n, batch_size, z, context)
+        x = chunked(lambda z, c: self.transform.inverse(z, c)[0], n, batch_size, z, context)
         return x.reshape(*shape, *self.event_shape)
 
     def rsample_and_log_prob(
@@ -334,7 +335,7 @@ class Flow(Part):
         event = self.latent_shape if latent else self.event_shape
         what = "latent" if latent else "event"
         if not isinstance(x, Tensor):
-            raise InputError(f"expected a tensor [*batch, {_show(event)}], got {type(x).__name__}")
+            raise InputError(f"expected a tensor [*batch, {show(event)}], got {type(x).__name__}")
         if x.ndim < len(event) or tuple(x.shape[x.ndim - len(event) :]) != event:
             raise ShapeError(
                 f"expected a tensor whose last axes are the {what} shape {event}, got {tuple(x.shape)}"
@@ -351,7 +352,7 @@ class Flow(Part):
                 ) from error
             x = x.expand(*batch, *event)
         rows = x.reshape(-1, *event)
-        return batch, rows, _expand(context, given, batch)
+        return batch, rows, expand(context, given, batch)
 
     def _check_dtype(self, x: Tensor, integers: bool) -> None:
         if integers and x.is_floating_point():
@@ -375,7 +376,7 @@ class Flow(Part):
         samples = (sample_shape,) if isinstance(sample_shape, int) else tuple(sample_shape)
         batch, context = self._embed(context)
         shape = (*samples, *batch)
-        return shape, math.prod(shape), _expand(context, batch, shape)
+        return shape, math.prod(shape), expand(context, batch, shape)
 
     def _embed(self, context: Context) -> tuple[Shape, Context]:
         """The batch shape of a context, and its rows, embedded."""
@@ -383,81 +384,7 @@ class Flow(Part):
             if context is not None:
                 raise InputError("this flow takes no context, but got one")
             return (), None
-        if context is None:
-            raise InputError(
-                f"this flow needs a context of shape {self.context_shape}, but got none"
-            )
-        if isinstance(self.context_shape, dict):
-            if not isinstance(context, dict) or set(context) != set(self.context_shape):
-                raise InputError(
-                    f"this flow takes a dict of contexts with keys {', '.join(self.context_shape)}"
-                )
-            found = {k: _batch(context[k], s, k) for k, s in self.context_shape.items()}
-            try:
-                batch: Shape = tuple(torch.broadcast_shapes(*found.values()))
-            except RuntimeError as error:
-                raise ShapeError(f"the contexts' batch shapes {found} do not broadcast") from error
-            rows: Any = {
-                k: context[k].expand(*batch, *s).reshape(-1, *s)
-                for k, s in self.context_shape.items()
-            }
-        else:
-            if isinstance(context, dict):
-                raise InputError(
-                    f"this flow takes one context tensor of shape {self.context_shape}, but got a dict"
-                )
-            batch = _batch(context, self.context_shape, "context")
-            rows = context.reshape(-1, *self.context_shape)
+        batch, rows = context_rows(context, self.context_shape)
         if self.embedding is not None:
             rows = self.embedding(rows)
         return batch, rows
-
-
-def _show(shape: Shape) -> str:
-    return ", ".join(map(str, shape))
-
-
-def _batch(context: Tensor, shape: Shape, name: str) -> Shape:
-    at = context.ndim - len(shape)
-    if at < 0 or tuple(context.shape[at:]) != shape:
-        raise ShapeError(
-            f"{name}: expected last axes {shape}, the context shape, got {tuple(context.shape)}"
-        )
-    return tuple(context.shape[:at])
-
-
-def _expand(context: Context, given: Shape, batch: Shape) -> Context:
-    """Rows of contexts with batch shape `given` as rows of the larger shape `batch`."""
-    if context is None or given == batch:
-        return context
-    if isinstance(context, dict):
-        return {k: _expand_rows(v, given, batch) for k, v in context.items()}
-    return _expand_rows(context, given, batch)
-
-
-def _expand_rows(rows: Tensor, given: Shape, batch: Shape) -> Tensor:
-    inner = rows.shape[1:]
-    return rows.reshape(*given, *inner).expand(*batch, *inner).reshape(-1, *inner)
-
-
-def _chunked(fn: Callable[..., Tensor], n: int, batch_size: int | None, *args: Any) -> Tensor:
-    """fn over chunks of the rows of its arguments; one call where batch_size is None."""
-    if batch_size is None or n <= batch_size:
-        return fn(*args)
-    if batch_size < 1:
-        raise InputError(f"batch_size must be at least 1, got {batch_size}")
-    pieces = [
-        fn(*(_slice(a, start, start + batch_size) for a in args))
-        for start in range(0, n, batch_size)
-    ]
-    return torch.cat(pieces)
-
-
-def _slice(value: Any, start: int, stop: int) -> Any:
-    if isinstance(value, Tensor):
-        return value[start:stop]
-    if isinstance(value, tuple):
-        return tuple(_slice(v, start, stop) for v in value)
-    if isinstance(value, dict):
-        return {k: _slice(v, start, stop) for k, v in value.items()}
-    return value

@@ -48,7 +48,15 @@ class Distribution(Part):
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """n samples, [n, *event_shape]; a context has n rows. temperature multiplies the deviation from the mean."""
-        raise ConfigError(f"{type(self).__name__} has no sampler")
+        return self.place(temperature * self.noise(n, generator), context)
+
+    def noise(self, n: int, generator: torch.Generator | None) -> Tensor:
+        """n draws of what temperature multiplies, [n, *event_shape]: a standard Gaussian."""
+        return self._randn(n, generator)
+
+    def place(self, noise: Tensor, context: Context) -> Tensor:
+        """Samples from noise: the mean plus the deviation times it."""
+        return noise
 
     def _randn(self, n: int, generator: torch.Generator | None) -> Tensor:
         return torch.randn(

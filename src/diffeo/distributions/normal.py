@@ -33,16 +33,6 @@ class StandardNormal(Distribution):
     def log_prob(self, z: Tensor, context: Context = None) -> Tensor:
         return _sum(normal_log_prob(z))
 
-    def sample(
-        self,
-        n: int,
-        context: Context = None,
-        *,
-        temperature: float = 1.0,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        return temperature * self._randn(n, generator)
-
 
 @register
 class DiagonalNormal(Distribution):
@@ -78,15 +68,8 @@ class DiagonalNormal(Distribution):
         eps = (z - self.loc) * (-self.log_scale).exp()
         return _sum(normal_log_prob(eps) - self.log_scale)
 
-    def sample(
-        self,
-        n: int,
-        context: Context = None,
-        *,
-        temperature: float = 1.0,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        return self.loc + temperature * self.log_scale.exp() * self._randn(n, generator)
+    def place(self, noise: Tensor, context: Context) -> Tensor:
+        return self.loc + self.log_scale.exp() * noise
 
     def config(self) -> dict[str, Any]:
         # The numbers themselves are in the weights.
@@ -119,16 +102,9 @@ class ConditionalNormal(Distribution):
         loc, log_scale = self._moments(z.shape[0], context)
         return _sum(normal_log_prob((z - loc) * (-log_scale).exp()) - log_scale)
 
-    def sample(
-        self,
-        n: int,
-        context: Context = None,
-        *,
-        temperature: float = 1.0,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        loc, log_scale = self._moments(n, context)
-        return loc + temperature * log_scale.exp() * self._randn(n, generator)
+    def place(self, noise: Tensor, context: Context) -> Tensor:
+        loc, log_scale = self._moments(noise.shape[0], context)
+        return loc + log_scale.exp() * noise
 
     def config(self) -> dict[str, Any]:
         return {

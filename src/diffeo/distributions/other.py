@@ -24,19 +24,12 @@ class Logistic(Distribution):
     def log_prob(self, z: Tensor, context: Context = None) -> Tensor:
         return _sum(-F.softplus(z) - F.softplus(-z))
 
-    def sample(
-        self,
-        n: int,
-        context: Context = None,
-        *,
-        temperature: float = 1.0,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
+    def noise(self, n: int, generator: torch.Generator | None) -> Tensor:
         u = self._rand(n, generator)
         # rand may give 0 but never 1; the smallest step away from both keeps the logit finite.
         tiny = torch.finfo(u.dtype).eps / 2
         u = u.clamp(tiny, 1 - tiny)
-        return temperature * (u.log() - torch.log1p(-u))
+        return u.log() - torch.log1p(-u)
 
 
 @register
@@ -55,16 +48,11 @@ class Uniform(Distribution):
         density = torch.full_like(z, -math.log(self.high - self.low))
         return _sum(torch.where(inside, density, torch.full_like(z, -math.inf)))
 
-    def sample(
-        self,
-        n: int,
-        context: Context = None,
-        *,
-        temperature: float = 1.0,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        center, width = (self.low + self.high) / 2, self.high - self.low
-        return center + temperature * width * (self._rand(n, generator) - 0.5)
+    def noise(self, n: int, generator: torch.Generator | None) -> Tensor:
+        return self._rand(n, generator) - 0.5
+
+    def place(self, noise: Tensor, context: Context) -> Tensor:
+        return (self.low + self.high) / 2 + (self.high - self.low) * noise
 
     def config(self) -> dict[str, Any]:
         return {"event_shape": self.event_shape, "low": self.low, "high": self.high}
