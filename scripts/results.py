@@ -26,14 +26,14 @@ SEEDS = (0, 1, 2)
 COMPARED = ("moons", "8gaussians", "circles")
 # Equal depth and width, so nearly equal parameter counts.
 PLANE: dict[str, dict[str, Any]] = {
-    "nice": {"couplings": 12, "hidden": [64, 64]},
-    "realnvp": {"layers": 12, "hidden": [64, 64]},
+    "nice": {"couplings": 10, "hidden": [64, 64]},
+    "realnvp": {"layers": 10, "hidden": [64, 64]},
 }
 PIXELS: dict[str, dict[str, Any]] = {
     "nice": {"couplings": 8, "hidden": [128, 128]},
     "realnvp": {"layers": 8, "hidden": [128, 128], "flatten": True},
 }
-PLANE_TRAINING = {"minutes": 0.9, "batch_size": 1024, "lr": 3e-3, "ema": 0.99, "threads": 1}
+PLANE_TRAINING = {"minutes": 0.9, "batch_size": 1024, "lr": 5e-3, "ema": 0.99, "threads": 1}
 
 
 def density(task: tuple[str, str, int]) -> dict[str, Any]:
