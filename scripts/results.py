@@ -92,6 +92,8 @@ def measure(
 
 def picture() -> None:
     """Train as in the table of densities and draw figure 1 of the Real NVP paper into docs/images."""
+    import torch
+
     import diffeo
     from diffeo.report.sections import warped
     from diffeo.training.recipe import recipe
@@ -102,11 +104,11 @@ def picture() -> None:
     data = read_data(chosen)
     flow = build_flow(chosen, data)
     diffeo.fit(flow, data, progress=False, **chosen.training.model_dump())
+    with torch.no_grad():
+        section = warped(flow, data, 0)
     images = RESULTS.parent / "docs" / "images"
     images.mkdir(exist_ok=True)
-    for name, drawn in zip(
-        ("data", "latents", "noise", "samples"), warped(flow, data, 0).pictures, strict=True
-    ):
+    for name, drawn in zip(("data", "latents", "noise", "samples"), section.pictures, strict=True):
         (images / f"warp-{name}.svg").write_bytes(drawn.content)
 
 
