@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -112,7 +113,7 @@ def make_net(
     if not isinstance(module, nn.Module):
         raise ConfigError(f"{owner} needs a network, or a callable that makes one, got {module!r}")
     if isinstance(module, Conditioner):
-        if (module.in_shape, _size(module.out_shape)) != (in_shape, _size(out_shape)):
+        if (module.in_shape, math.prod(module.out_shape)) != (in_shape, math.prod(out_shape)):
             raise ShapeError(
                 f"{owner} needs a network from {in_shape} to {out_shape}, but {type(module).__name__} goes from "
                 f"{module.in_shape} to {module.out_shape}"
@@ -144,15 +145,8 @@ def _probe(
         out = trial(*inputs)
     except Exception as error:
         raise ShapeError(f"{owner} cannot call its network on {in_shape}: {error}") from error
-    if not isinstance(out, Tensor) or out.shape[0] != 2 or out[0].numel() != _size(out_shape):
+    if not isinstance(out, Tensor) or out.shape[0] != 2 or out[0].numel() != math.prod(out_shape):
         given = tuple(out.shape[1:]) if isinstance(out, Tensor) else type(out).__name__
         raise ShapeError(
             f"{owner} needs a network from {in_shape} to {out_shape}, but it gives {given}"
         )
-
-
-def _size(shape: Shape) -> int:
-    n = 1
-    for size in shape:
-        n *= size
-    return n

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from ..parts import ContextShape, Shape, register
-from .base import Conditioner, Context, _size, activation
+from .base import Conditioner, Context, activation
 
 
 def context_size(shape: ContextShape) -> int:
@@ -18,8 +19,8 @@ def context_size(shape: ContextShape) -> int:
     if shape is None:
         return 0
     if isinstance(shape, dict):
-        return sum(_size(s) for s in shape.values())
-    return _size(shape)
+        return sum(math.prod(s) for s in shape.values())
+    return math.prod(shape)
 
 
 def flat_context(context: Context, shape: ContextShape) -> list[Tensor]:
@@ -45,8 +46,8 @@ class _Perceptron(Conditioner):
     ) -> None:
         super().__init__(in_shape, out_shape, context_shape)
         # With nothing to see, the network reads one constant zero: its output is then learned numbers.
-        self.in_features = _size(self.in_shape) + context_size(self.context_shape)
-        self.out_features = _size(self.out_shape)
+        self.in_features = math.prod(self.in_shape) + context_size(self.context_shape)
+        self.out_features = math.prod(self.out_shape)
 
     def _input(self, x: Tensor, context: Context) -> Tensor:
         parts = [x.flatten(1), *flat_context(context, self.context_shape)]

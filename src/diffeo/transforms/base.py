@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -87,7 +88,7 @@ class Transform(Part):
     @property
     def levels(self) -> tuple[Level, ...]:
         """Levels of a multi-scale latent, fine to coarse."""
-        return (Level(slice(0, _numel(self.latent_shape)), self.latent_shape),)
+        return (Level(slice(0, math.prod(self.latent_shape)), self.latent_shape),)
 
     def config(self) -> dict[str, Any]:
         return {"event_shape": self.event_shape}
@@ -251,10 +252,3 @@ def _build(factory: Callable[[Shape], Transform], shape: Shape, index: int) -> T
             f"layer {index} of a Chain must be a Transform or make one from a shape, got {part!r}"
         )
     return part
-
-
-def _numel(shape: Shape) -> int:
-    n = 1
-    for size in shape:
-        n *= size
-    return n

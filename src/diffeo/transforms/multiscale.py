@@ -7,6 +7,7 @@ Dinh et al., Real NVP, 2016, arXiv:1605.08803; Kingma & Dhariwal, Glow, 2018, ar
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -18,7 +19,7 @@ from ..errors import ConfigError, DomainError, ShapeError
 from ..families import Affine, Inverted
 from ..nets import Constant, NetFactory
 from ..parts import Shape, as_shape, register
-from .base import Chain, Context, Level, Noise, Transform, _numel
+from .base import Chain, Context, Level, Noise, Transform
 from .coupling import Coupling
 from .partitions import Halves, Partition
 
@@ -53,10 +54,10 @@ class Split(Transform):
             rest = rest(kept)
         if rest.event_shape != kept:
             raise ShapeError(f"Split{shape} keeps {kept}, but {rest.name} takes {rest.event_shape}")
-        self_out = _numel(partition.changed_shape)
+        self_out = math.prod(partition.changed_shape)
         super().__init__(
             shape,
-            latent_shape=(self_out + _numel(rest.latent_shape),),
+            latent_shape=(self_out + math.prod(rest.latent_shape),),
             context_shape=rest.context_shape,
         )
         self.partition = partition
@@ -86,7 +87,7 @@ class Split(Transform):
         return self._join(out, z), ladj
 
     def inverse(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
-        out_size = _numel(self.partition.changed_shape)
+        out_size = math.prod(self.partition.changed_shape)
         out = z[:, :out_size].reshape(z.shape[0], *self.partition.changed_shape)
         inner = z[:, out_size:].reshape(z.shape[0], *self.rest.latent_shape)
         kept, ladj = self.rest.inverse(inner, context)
@@ -114,7 +115,7 @@ class Split(Transform):
 
     @property
     def levels(self) -> tuple[Level, ...]:
-        size = _numel(self.partition.changed_shape)
+        size = math.prod(self.partition.changed_shape)
         coarser = (
             Level(slice(level.slice.start + size, level.slice.stop + size), level.shape)
             for level in self.rest.levels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -22,10 +23,7 @@ class Flatten(Transform):
 
     def __init__(self, event_shape: Sequence[int]) -> None:
         shape = as_shape(event_shape)
-        size = 1
-        for n in shape:
-            size *= n
-        super().__init__(shape, latent_shape=(size,))
+        super().__init__(shape, latent_shape=(math.prod(shape),))
 
     def forward(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         return x.reshape(x.shape[0], *self.latent_shape), x.new_zeros(x.shape[0])
