@@ -8,6 +8,7 @@ import sys
 def main() -> None:
     """Entry point."""
     from ..errors import DiffeoError, TrainingError
+    from . import training, using  # noqa: F401  (they add their commands)
     from .app import app, say_error
 
     try:
