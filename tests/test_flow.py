@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 import diffeo
-from diffeo.errors import DiffeoError, DirectionError, InputError, ShapeError
+from diffeo.errors import ConfigError, DiffeoError, DirectionError, InputError, ShapeError
+from diffeo.transforms import ActNorm, Inverse
 
 
 def conditional(**hyper):
@@ -336,3 +337,12 @@ def test_what_cannot_be_resized_says_why(name):
     model, old, new, words = CANNOT[name]
     with pytest.raises(ShapeError, match=words):
         diffeo.zoo.build(model, old, size="tiny").resized(new)
+
+
+def test_inverse_of_an_uninitialized_layer_says_so():
+    inverse = Inverse(ActNorm((3,)))
+    with pytest.raises(ConfigError, match=r"cannot be initialized from its latent side"):
+        inverse.initialize(torch.randn(10, 3))
+    layer = ActNorm((3,))
+    layer.initialize(torch.randn(10, 3))
+    Inverse(layer).initialize(torch.randn(10, 3))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from .errors import ConfigError
 
@@ -108,3 +108,8 @@ def as_context_shape(shape: Any) -> ContextShape:
     if isinstance(shape, Mapping):
         return {str(k): as_shape(v, f"context_shape[{k!r}]") for k, v in shape.items()}
     return as_shape(shape, "context_shape")
+
+
+def sum_event(elementwise: Tensor) -> Tensor:
+    """[batch, *event] to [batch]."""
+    return elementwise.flatten(1).sum(-1) if elementwise.ndim > 1 else elementwise

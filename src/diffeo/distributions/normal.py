@@ -11,14 +11,10 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from ..nets import MLP, NetFactory, make_net
-from ..parts import register
+from ..parts import register, sum_event
 from .base import Context, Distribution
 
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
-
-
-def _sum(elementwise: Tensor) -> Tensor:
-    return elementwise.flatten(1).sum(-1) if elementwise.ndim > 1 else elementwise
 
 
 def normal_log_prob(eps: Tensor) -> Tensor:
@@ -31,7 +27,7 @@ class StandardNormal(Distribution):
     """N(0, I): log p = -1/2 |z|^2 - D/2 log 2 pi."""
 
     def log_prob(self, z: Tensor, context: Context = None) -> Tensor:
-        return _sum(normal_log_prob(z))
+        return sum_event(normal_log_prob(z))
 
 
 @register
@@ -66,7 +62,7 @@ class DiagonalNormal(Distribution):
 
     def log_prob(self, z: Tensor, context: Context = None) -> Tensor:
         eps = (z - self.loc) * (-self.log_scale).exp()
-        return _sum(normal_log_prob(eps) - self.log_scale)
+        return sum_event(normal_log_prob(eps) - self.log_scale)
 
     def place(self, noise: Tensor, context: Context) -> Tensor:
         return self.loc + self.log_scale.exp() * noise
@@ -100,7 +96,7 @@ class ConditionalNormal(Distribution):
 
     def log_prob(self, z: Tensor, context: Context = None) -> Tensor:
         loc, log_scale = self._moments(z.shape[0], context)
-        return _sum(normal_log_prob((z - loc) * (-log_scale).exp()) - log_scale)
+        return sum_event(normal_log_prob((z - loc) * (-log_scale).exp()) - log_scale)
 
     def place(self, noise: Tensor, context: Context) -> Tensor:
         loc, log_scale = self._moments(noise.shape[0], context)

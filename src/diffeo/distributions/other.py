@@ -11,10 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import ConfigError
-from ..parts import register
+from ..parts import register, sum_event
 from ..properties import Domain
 from .base import Context, Distribution
-from .normal import _sum
 
 
 @register
@@ -22,7 +21,7 @@ class Logistic(Distribution):
     """Standard logistic: log p = sum -softplus(z) - softplus(-z). The prior of NICE, 2014, arXiv:1410.8516."""
 
     def log_prob(self, z: Tensor, context: Context = None) -> Tensor:
-        return _sum(-F.softplus(z) - F.softplus(-z))
+        return sum_event(-F.softplus(z) - F.softplus(-z))
 
     def noise(self, n: int, generator: torch.Generator | None) -> Tensor:
         u = self._rand(n, generator)
@@ -46,7 +45,7 @@ class Uniform(Distribution):
     def log_prob(self, z: Tensor, context: Context = None) -> Tensor:
         inside = (z >= self.low) & (z <= self.high)
         density = torch.full_like(z, -math.log(self.high - self.low))
-        return _sum(torch.where(inside, density, torch.full_like(z, -math.inf)))
+        return sum_event(torch.where(inside, density, torch.full_like(z, -math.inf)))
 
     def noise(self, n: int, generator: torch.Generator | None) -> Tensor:
         return self._rand(n, generator) - 0.5

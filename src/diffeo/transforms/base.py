@@ -222,12 +222,27 @@ class Inverse(Transform):
         x, ladj = self.transform(z, context)
         return x, ladj
 
+    @torch.no_grad()
+    def initialize(self, x: Tensor, context: Context = None) -> Tensor:
+        if waiting(self.transform):
+            raise ConfigError(
+                f"{self.name} cannot be initialized from its latent side: initialize {self.transform.name} on data "
+                "before it is inverted"
+            )
+        return super().initialize(x, context)
+
     @property
     def name(self) -> str:
         return f"Inverse of {self.transform.name}"
 
     def config(self) -> dict[str, Any]:
         return {"transform": self.transform}
+
+
+def waiting(module: nn.Module) -> bool:
+    """Whether a layer inside still waits for `initialize`."""
+    flags = [b for name, b in module.named_buffers() if name.rsplit(".", 1)[-1] == "initialized"]
+    return not all(bool(flag) for flag in flags)
 
 
 def common_context_shape(*shapes: ContextShape) -> ContextShape:

@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from ..errors import ConfigError
 from ..families import Family
 from ..nets import NetFactory, make_net
-from ..parts import register
+from ..parts import register, sum_event
 from .base import Context, Transform
-from .partitions import sum_event
 
 
 @register

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError, ShapeError
-from ..parts import Shape, register
+from ..parts import Shape, register, sum_event
 from ..properties import Properties
 from .base import Context, Transform
-from .partitions import Partition, sum_event
+from .partitions import Partition
 
 
 def _per_channel(shape: Shape) -> Shape:

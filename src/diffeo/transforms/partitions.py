@@ -9,12 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError, ShapeError
-from ..parts import Part, Shape, as_shape, register
-
-
-def sum_event(elementwise: Tensor) -> Tensor:
-    """[batch, *event] to [batch]."""
-    return elementwise.flatten(1).sum(-1) if elementwise.ndim > 1 else elementwise
+from ..parts import Part, Shape, as_shape, register, sum_event
 
 
 class Partition(Part):

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError
-from ..parts import register
+from ..parts import register, sum_event
 from ..properties import Domain, Properties
 from .base import Context, Noise, Transform
-from .partitions import sum_event
 
 
 @register

@@ -49,7 +49,7 @@ CARD = Card(
 )
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": {"layers": 4, "hidden": (16,), "width": 4, "blocks": 1, "scales": None},
-    "small": {},
+    "small": {"growth": 1, "blocks": 1},
     "paper": {
         "layers": 10,
         "hidden": (512, 512),
@@ -72,6 +72,7 @@ def realnvp(
     hidden: tuple[int, ...] = (128, 128),
     activation: str = "relu",
     width: int = 32,
+    growth: int = 2,
     blocks: int = 2,
     scales: int | None = None,
     split: Literal["fixed", "learned", "conditional"] = "fixed",
@@ -89,7 +90,7 @@ def realnvp(
 
     Images [C, H, W]: dequantized, logit with alpha, then per scale 3 checkerboard couplings, squeeze, 3 channel
     couplings, and half of the checkerboard leaves; 4 checkerboard couplings at the last scale. width (feature maps,
-    doubled per scale), blocks (residual blocks), scales (None: until the smaller side is 4 or odd), split (the Gaussian
+    times `growth` after each squeeze), blocks (residual blocks), scales (None: until the smaller side is 4 or odd), split (the Gaussian
     of the half that leaves), batch_norm (between couplings and in the networks).
     Vectors [D], or images with `flatten`: `layers` couplings with MLPs of `hidden` widths, over alternating entries, or
     over halves after a fixed random permutation each (mixing).
@@ -156,7 +157,7 @@ def realnvp(
                     made.append(partial(BatchNorm, partition=partition))
             return made
 
-        features = width * 2**i
+        features = width * growth**i
         if i == depth - 1:
             last = group(Checkerboard, (True, False, True, False), features)
             return Chain(shape, [*last, Flatten])
@@ -166,7 +167,7 @@ def realnvp(
             [
                 *group(Checkerboard, (True, False, True), features),
                 Squeeze,
-                *group(Halves, (False, True, False), 2 * features),
+                *group(Halves, (False, True, False), growth * features),
                 unsqueeze,
                 partial(Squeeze, order="checkerboard"),
                 partial(
