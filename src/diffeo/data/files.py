@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError
-from .readers import Contents, csv_contents, npy_contents, npz_contents
+from ._old_readers import Contents, csv_contents, npy_contents, npz_contents
 from .schema import Data
 
 if TYPE_CHECKING:

@@ -1,24 +1,21 @@
-"""Files as arrays: .npy, .npz and .csv, never a pickle, every misfit in one sentence."""
+"""Files as arrays: .npy and .npz, never a pickle, every misfit in one sentence."""
 
 from __future__ import annotations
 
-import csv
 import zipfile
 import zlib
-from array import array
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from ..errors import DataError
+from .checks import listing, nearest
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
-    Array = NDArray[np.generic]
-    Table = NDArray[np.float64]
+    Array = NDArray[Any]
 
 _BROKEN_FILE: tuple[type[Exception], ...] = (
     ValueError,
@@ -38,48 +35,8 @@ else:
     _BROKEN_FILE += (LZMAError,)
 
 
-@dataclass(frozen=True)
-class Contents:
-    """What a file holds: one array to be split, or the parts that it comes with."""
-
-    parts: dict[str, Array]  # "train" and perhaps "validation" and "test"
-    labels: Array | None = None  # of one array only
-    columns: tuple[str, ...] | None = None
-    lines: array[int] | None = None  # line of each row in a text file
-
-    def place(self, row: int) -> str:
-        return f"row {row}" if self.lines is None else f"row {row} (line {self.lines[row]})"
-
-
-def npy_contents(path: Path) -> Contents:
-    with _open(path) as file:
-        return Contents({"train": _read_array(file, str(path))})
-
-
-def npz_contents(path: Path) -> Contents:
-    arrays = read_npz(path)
-    aliases = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
-    if "train" in arrays:
-        return Contents({aliases[key]: value for key, value in arrays.items() if key in aliases})
-    candidates = list(arrays) if len(arrays) == 1 else ["images", "data", "x"]
-    key = next((key for key in candidates if key in arrays), None)
-    if key is None:
-        raise DataError(
-            f"{path} must hold one array, or one named train, images, data or x; "
-            f"it holds {listed(arrays)}."
-        )
-    labels = arrays.get("labels")
-    if labels is not None and (
-        labels.dtype.kind not in "biu" or labels.shape != arrays[key].shape[:1]
-    ):
-        raise DataError(
-            f"{path}: 'labels' must be one integer a row of {key!r}, "
-            f"got {labels.dtype} of shape {list(labels.shape)} for {list(arrays[key].shape)}."
-        )
-    return Contents({"train": arrays[key]}, labels)
-
-
-def _open(path: Path) -> BinaryIO:
+def open_binary(path: Path) -> BinaryIO:
+    """An open file that is not empty. Raises DataError."""
     try:
         if path.stat().st_size == 0:
             raise DataError(f"{path} is empty.")
@@ -88,107 +45,105 @@ def _open(path: Path) -> BinaryIO:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from error
 
 
-def _read_array(file: BinaryIO, name: str) -> Array:
+def read_npy(path: Path) -> Array:
+    """The array of a file, memory-mapped."""
     import numpy as np
 
+    with open_binary(path):
+        pass
     try:
-        # Not numpy.load: that takes any file without the npy mark for a pickle.
-        return cast("Array", np.lib.format.read_array(file, allow_pickle=False))
+        return cast("Array", np.lib.format.open_memmap(path, mode="r"))
     except _BROKEN_FILE as error:
-        if "Object arrays" in str(error):
-            raise DataError(
-                f"{name} holds Python objects (a pickle), which diffeo never opens; "
-                "save it as an array of numbers."
-            ) from error
-        raise DataError(f"{name} is not a readable npy array: {_sentence(error)}") from error
+        raise _unreadable_array(str(path), error) from error
 
 
 def read_npz(path: Path) -> dict[str, Array]:
-    with _open(path) as file:
+    """The arrays of a file, in memory."""
+    import numpy as np
+
+    with open_binary(path) as file:
         try:
             with zipfile.ZipFile(file) as archive:
                 arrays = {}
                 for member in archive.namelist():
+                    name = member.removesuffix(".npy")
                     with archive.open(member) as stream:
-                        name = member.removesuffix(".npy")
-                        arrays[name] = _read_array(cast("BinaryIO", stream), f"{path} ({name})")
+                        try:
+                            # Not numpy.load: that takes any file without the npy mark for a pickle.
+                            value = np.lib.format.read_array(stream, allow_pickle=False)
+                        except _BROKEN_FILE as error:
+                            raise _unreadable_array(f"{path} ({name})", error) from error
+                    arrays[name] = value
         except DataError:
             raise
         except _BROKEN_FILE as error:
-            raise DataError(f"{path} is not a readable npz file: {_sentence(error)}") from error
+            raise DataError(f"{path} is not a readable npz file: {sentence(error)}") from error
     if not arrays:
         raise DataError(f"{path} is empty: it holds no array.")
     return arrays
 
 
-def csv_contents(path: Path) -> Contents:
-    """A table of numbers; the first row is a header if it has text and no number."""
-    import numpy as np
-
-    with _open(path):  # an empty or unreadable file ends here
-        pass
-    columns: tuple[str, ...] | None = None
-    width = 0
-    values, lines = array("d"), array("l")
-    try:
-        # utf-8-sig, since spreadsheets write a byte order mark, which would become part of a name.
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            first = file.readline()
-            file.seek(0)
-            reader = csv.reader(file, delimiter=max(",;\t", key=first.count))
-            for cells in reader:
-                if not cells:
-                    continue
-                if not width:
-                    width = len(cells)
-                    if _is_header(cells):
-                        columns = tuple(c.strip() or f"column {i}" for i, c in enumerate(cells))
-                        continue
-                place = f"{path}, row {len(lines)} (line {reader.line_num})"
-                if len(cells) != width:
-                    raise DataError(f"{place} has {len(cells)} cells, the rows above have {width}.")
-                values.extend(_parse_row(cells, columns, place))
-                lines.append(reader.line_num)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} is not a readable csv file: {_sentence(error)}") from error
-    if not lines:
-        raise DataError(f"{path} holds no row of numbers.")
-    table = np.frombuffer(values, dtype=np.float64).reshape(len(lines), width)
-    return Contents({"train": table}, None, columns, lines)
-
-
-def _is_header(cells: Sequence[str]) -> bool:
-    texts = [cell for cell in cells if cell.strip()]
-    return bool(texts) and not any(_is_number(cell) for cell in texts)
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
-
-
-def _parse_row(cells: Sequence[str], columns: Sequence[str] | None, place: str) -> list[float]:
-    try:
-        return [float(cell) for cell in cells]
-    except ValueError as error:
-        column = next(i for i, cell in enumerate(cells) if not _is_number(cell))
-        name = f"column {columns[column]!r}" if columns else f"column {column}"
-        if not cells[column].strip():
-            raise DataError(f"{place}, {name} is empty; fill in or drop missing values.") from error
+def main_array(path: Path, arrays: Mapping[str, Array]) -> str:
+    """The name of the one array to work on: the only one, or images, data or x. Raises DataError."""
+    candidates = list(arrays) if len(arrays) == 1 else ["images", "data", "x"]
+    key = next((key for key in candidates if key in arrays), None)
+    if key is None:
         raise DataError(
-            f"{place}, {name} holds {cells[column]!r}, expected a number; "
-            "drop the column or code it as numbers."
-        ) from error
+            f"{path} must hold one array, or one named train, images, data or x; "
+            f"it holds {listed(arrays)}."
+        )
+    return key
 
 
-def listed(arrays: dict[str, Array]) -> str:
-    return ", ".join(f"{name} {list(value.shape)}" for name, value in arrays.items())
+def _unreadable_array(name: str, error: Exception) -> DataError:
+    text = str(error)
+    if "Object arrays" in text or "Python objects" in text:
+        return DataError(
+            f"{name} holds Python objects (a pickle), which diffeo never opens; "
+            "save it as an array of numbers."
+        )
+    return DataError(f"{name} is not a readable npy array: {sentence(error)}")
 
 
-def _sentence(error: BaseException) -> str:
+def select(
+    path: Path, header: Sequence[str] | None, width: int, columns: tuple[str, ...] | None
+) -> tuple[list[int], tuple[str, ...] | None]:
+    """Numbers and names of the wanted columns of a table with (or without) a header. Raises DataError."""
+    if header is None:
+        if columns is not None and len(columns) != width:
+            raise DataError(
+                f"{path} has no header and {width} columns, expected the {len(columns)} columns "
+                f"{listing(columns)}."
+            )
+        return list(range(width)), columns
+    for name in columns or ():
+        if name not in header:
+            raise DataError(
+                f"{path} has no column {name!r} among its {len(header)} columns "
+                f"({listing(header)}); {nearest(name, header)}"
+            )
+    wanted = tuple(header if columns is None else columns)
+    if "" in wanted:
+        raise DataError(
+            f"{path}: column {header.index('')} has no name in the header; "
+            "name it, drop it, or say which columns to use."
+        )
+    double = [name for name, count in Counter(header).items() if count > 1 and name in wanted]
+    if double or len(set(wanted)) < len(wanted):
+        name = double[0] if double else next(n for n, c in Counter(wanted).items() if c > 1)
+        raise DataError(
+            f"{path}: the column name {name!r} is there twice, expected different names; rename one."
+        )
+    return [header.index(name) for name in wanted], wanted
+
+
+def listed(arrays: Mapping[str, Array]) -> str:
+    """Names and shapes, for messages."""
+    return listing([f"{name} {list(value.shape)}" for name, value in arrays.items()])
+
+
+def sentence(error: BaseException) -> str:
     """The first line of an error as the end of a sentence."""
     text = (str(error) or type(error).__name__).splitlines()[0].strip()
+    text = text if len(text) <= 150 else text[:150] + " ..."
     return text if text.endswith(".") else f"{text}."
