@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from torch import Tensor
 
 from ..errors import DataError, InputError
+from .checks import FEWEST_ROWS, Place, as_levels, check_number, nearest
 from .densities import Density2D, density, density_names
-from .files import FEWEST_ROWS, load_file, to_discrete
+from .files import Options, load_files
 from .readers import listed, read_npz
 from .schema import Data
+from .stream import SUFFIXES
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Array = NDArray[np.generic]
-    Table = NDArray[np.float64]
+    Array = NDArray[Any]
 
 __all__ = ["builtin_names", "load"]
 
 _FOLDER_SETS = ("mnist", "cifar10")
-_SUFFIXES = (".npy", ".npz", ".csv")
 
 
 def builtin_names() -> tuple[str, ...]:
@@ -39,38 +39,115 @@ def builtin_names() -> tuple[str, ...]:
 def load(
     source: str | os.PathLike[str],
     *,
+    validation: str | os.PathLike[str] | None = None,
+    test: str | os.PathLike[str] | None = None,
     seed: int = 0,
+    split: Sequence[float] = (0.8, 0.1, 0.1),
     levels: int | None = None,
+    bits: int | None = None,
+    columns: Sequence[str] | None = None,
+    image_size: int | Sequence[int] | None = None,
+    fit: str = "resize",
+    channels: int | None = None,
     size: int = 20000,
 ) -> Data:
-    """Load a built-in data set by name, or a .npy, .npz or .csv file by path.
+    """Load a built-in data set by name, or a .npy, .npz, .csv or .parquet file or a folder of pictures by path.
 
-    `seed` draws the random split (or the samples of a 2-D density, `size` of them for training).
-    `levels` says that the values are the integers 0..levels-1.
+    split: fractions of rows for train, validation and test, drawn with `seed`; equal rows are always in one part.
+    A part given as a file of its own (`validation`, `test`), or in a .npz or a folder under its name, is taken as
+    it is; built-in sets have their own split. levels: the values are the integers 0..levels-1. bits: keep so many
+    of 8 bits, floor(x / 2^(8 - bits)). columns: names of the columns of a table to use, in this order.
+    image_size: (height, width), or one number for both, of the pictures in a folder; fit: "resize" to exactly that,
+    or "crop" the centre after scaling the short side. channels: 1 or 3, as the pictures unless given. size: training
+    points of a built-in 2-D density.
+
+    Files larger than memory are read once into the cache ($DIFFEO_CACHE), and the parts are memory-mapped.
     InputError for a bad option, DataError for data that cannot be used.
     """
     source = os.fspath(source)
-    _check_integer("seed", seed, 0)
-    _check_integer("size", size, FEWEST_ROWS)
-    if levels is not None:
-        _check_integer("levels", levels, 2)
-    if source in density_names():
-        return _load_density(density(source), seed, levels, size)
-    builtin: dict[str, Callable[[int, int | None], Data]] = {
-        "digits": _load_digits,
-        "mnist": _load_mnist,
-        "cifar10": _load_cifar10,
-    }
-    if source in builtin:
-        return builtin[source](seed, levels)
+    options = _options(seed, split, levels, bits, columns, image_size, fit, channels)
+    check_number("size", size, FEWEST_ROWS)
+    others = {"validation": validation, "test": test}
+    given = {part: Path(path).expanduser() for part, path in others.items() if path is not None}
+    if source in ("digits", *_FOLDER_SETS, *density_names()):
+        unused = {**given, "columns": columns, "image_size": image_size, "channels": channels}
+        for option, value in unused.items():
+            if value is not None:
+                raise InputError(
+                    f"{option} is for files, the built-in data set {source!r} has its own, got {value!r}."
+                )
+        data = _load_builtin(source, seed, levels, size)
+        return data if bits is None else _with_bits(data, bits)
     path = Path(source).expanduser()
-    _check_path(source, path)
-    return load_file(path, seed, levels)
+    if not path.exists() and path.suffix.lower() not in SUFFIXES:
+        _refuse_name(source)
+    return load_files({"train": path, **given}, options)
 
 
-def _check_integer(name: str, value: object, lowest: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
-        raise InputError(f"{name} must be an integer of {lowest} or more, got {value!r}.")
+def _options(
+    seed: int,
+    split: Sequence[float],
+    levels: int | None,
+    bits: int | None,
+    columns: Sequence[str] | None,
+    image_size: int | Sequence[int] | None,
+    fit: str,
+    channels: int | None,
+) -> Options:
+    """The options of files, checked. Raises InputError."""
+    check_number("seed", seed, 0)
+    if levels is not None:
+        check_number("levels", levels, 2)
+    if bits is not None:
+        check_number("bits", bits, 1, 8)
+    numbers = [x for x in split if isinstance(x, (int, float)) and 0 < x < 1]
+    if len(split) != 3 or len(numbers) != 3 or abs(sum(numbers) - 1) > 1e-6:
+        raise InputError(
+            "split must be three fractions above 0 (train, validation, test) with the sum 1, "
+            f"got {list(split)}."
+        )
+    if isinstance(columns, str) or (columns is not None and not columns):
+        raise InputError(f"columns must be a list of names, got {columns!r}.")
+    sizes = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if sizes is not None:
+        whole = [n for n in sizes if isinstance(n, int) and not isinstance(n, bool) and n > 0]
+        if len(sizes) != 2 or len(whole) != 2:
+            raise InputError(
+                f"image_size must be a height and a width in pixels, or one number above 0, got {image_size!r}."
+            )
+        sizes = (whole[0], whole[1])
+    if fit not in ("resize", "crop"):
+        raise InputError(f"fit must be resize or crop, got {fit!r}.")
+    if channels not in (None, 1, 3):
+        raise InputError(f"channels must be 1 or 3, got {channels!r}.")
+    a, b, c = numbers
+    names = None if columns is None else tuple(columns)
+    return Options(seed, (a, b, c), levels, names, sizes, fit, channels, bits)
+
+
+def _load_builtin(name: str, seed: int, levels: int | None, size: int) -> Data:
+    if name in density_names():
+        return _load_density(density(name), seed, levels, size)
+    loaders = {"digits": _load_digits, "mnist": _load_mnist, "cifar10": _load_cifar10}
+    return loaders[name](seed, levels)
+
+
+def _with_bits(data: Data, bits: int) -> Data:
+    """8-bit data with the given number of bits: floor(x / 2^(8 - bits))."""
+    if data.levels != 256:
+        held = "real numbers" if data.levels is None else f"integers of {data.levels} levels"
+        raise InputError(
+            f"bits = {bits} is for integers of 256 levels, {data.name!r} holds {held}."
+        )
+    train, validation, test = (x >> (8 - bits) for x in (data.train, data.validation, data.test))
+    return replace(
+        data,
+        train=train,
+        validation=validation,
+        test=test,
+        levels=2**bits,
+        source=f"{data.source}; {bits} of 8 bits kept",
+    )
 
 
 def _load_density(d: Density2D, seed: int, levels: int | None, size: int) -> Data:
@@ -191,8 +268,8 @@ def _image_data(
 ) -> Data:
     import numpy as np
 
-    parts = tuple(to_discrete(images[r], levels, name, None) for r in rows)
-    train, validation, test = parts
+    place = Place(name, 0)
+    train, validation, test = (torch.from_numpy(as_levels(images[r], levels, place)) for r in rows)
     first, second, third = (torch.from_numpy(labels[r].astype(np.int64)) for r in rows)
     return Data(
         name=name,
@@ -207,17 +284,8 @@ def _image_data(
     )
 
 
-def _check_path(source: str, path: Path) -> None:
-    if path.suffix.lower() in _SUFFIXES:
-        if path.is_dir():
-            raise DataError(f"{path} is a folder, expected a file.")
-        if not path.exists():
-            raise DataError(f"there is no file {path}.")
-        return
-    if path.exists():
-        kind = "a folder" if path.is_dir() else f"a file with the ending {path.suffix!r}"
-        raise DataError(f"{path} is {kind}, expected a file that ends in .npy, .npz or .csv.")
+def _refuse_name(source: str) -> NoReturn:
     names = (*builtin_names(), *(name for name in _FOLDER_SETS if name not in builtin_names()))
-    close = difflib.get_close_matches(source.lower(), names, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}."
-    raise DataError(f"there is no built-in data set and no file {source!r}; {hint}")
+    raise DataError(
+        f"there is no built-in data set and no file {source!r}; {nearest(source, names)}"
+    )
