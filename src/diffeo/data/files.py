@@ -16,7 +16,7 @@ from .parts import Parts, Source, is_large, make_parts, open_parts
 from .readers import listed, main_array, read_npz
 from .schema import Data
 from .split import PARTS
-from .stream import check_file, open_table, with_columns
+from .stream import check_file, read_table, with_columns
 from .table import Table, array_table
 
 if TYPE_CHECKING:
@@ -104,10 +104,10 @@ def _open(
         raise InputError(f"{option} is for folders of pictures, {name} is a file.")
     if len(paths) == 1 and paths["train"].suffix.lower() == ".npz":
         return _archive(name, paths["train"], options.columns)
-    tables = {"train": open_table(paths["train"], columns=options.columns)}
+    tables = {"train": read_table(paths["train"], options.columns)}
     for part, path in paths.items():
         if part != "train":
-            tables[part] = open_table(path, columns=tables["train"].columns)
+            tables[part] = read_table(path, tables["train"].columns)
     return Source(name, tables)
 
 

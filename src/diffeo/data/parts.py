@@ -205,19 +205,25 @@ def _fill(
         fewest = FEWEST_ROWS if part == "train" else 1
         if n < fewest:
             raise DataError(f"{table.name or table.path} has {n} rows, expected at least {fewest}.")
-    train = np.unique(np.concatenate(seen["train"])) if seen else None
-    for part, found in seen.items():
-        if part == "train":
-            continue
-        copies = sum(int(np.isin(keys, train).sum()) for keys in found)
-        n = sum(len(keys) for keys in found)
-        if copies == n:
-            raise DataError(
-                f"{source.name}: all {n} rows of the {part} part are also in the training part, "
-                "expected other rows; give different data for each part."
-            )
-        if copies:
-            notes.append(f"{copies} of {n} given {part} rows are also training rows")
+    if seen:
+        train = np.unique(np.concatenate(seen.pop("train")))
+        notes += [
+            note for part, keys in seen.items() if (note := _overlap(part, keys, train, source))
+        ]
+
+
+def _overlap(part: str, keys: list[Array], train: Array, source: Source) -> str:
+    """A note on the rows of a given part that are training rows, too. Raises DataError if all are."""
+    import numpy as np
+
+    n = sum(len(k) for k in keys)
+    copies = sum(int(np.count_nonzero(np.isin(k, train))) for k in keys)
+    if copies == n:
+        raise DataError(
+            f"{source.name}: all {n} rows of the {part} part are also in the training part, "
+            "expected other rows; give different data for each part."
+        )
+    return f"{copies} of {n} given {part} rows are also training rows" if copies else ""
 
 
 def _block_rows(table: Table) -> int:

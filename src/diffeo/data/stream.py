@@ -32,19 +32,21 @@ def open_table(
     `levels` says that the values are the integers 0..levels-1.
     DataError in one sentence for a file that cannot be used.
     """
-    path = check_file(Path(path).expanduser())
-    names = None if columns is None else tuple(columns)
-    kind = path.suffix.lower()
-    if kind == ".csv":
-        table = csv_table(path, names)
-    elif kind == ".parquet":
-        table = parquet_table(path, names)
-    elif kind == ".npy":
-        table = with_columns(array_table(path, read_npy(path)), names)
-    else:
-        arrays = read_npz(path)
-        table = with_columns(array_table(path, arrays[main_array(path, arrays)]), names)
+    table = read_table(Path(path).expanduser(), None if columns is None else tuple(columns))
     return table.with_levels(levels)[0]
+
+
+def read_table(path: Path, columns: tuple[str, ...] | None) -> Table:
+    """The rows of a file as they are in it. Raises DataError."""
+    kind = check_file(path).suffix.lower()
+    if kind == ".csv":
+        return csv_table(path, columns)
+    if kind == ".parquet":
+        return parquet_table(path, columns)
+    if kind == ".npy":
+        return with_columns(array_table(path, read_npy(path)), columns)
+    arrays = read_npz(path)
+    return with_columns(array_table(path, arrays[main_array(path, arrays)]), columns)
 
 
 def with_columns(table: Table, names: tuple[str, ...] | None) -> Table:

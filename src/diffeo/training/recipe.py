@@ -14,13 +14,23 @@ from .settings import TrainingSettings, checked
 
 
 class DataSettings(BaseModel):
-    """Where the data comes from: a built-in name or a file, and the seed of its split."""
+    """Where the data comes from and how it is split: the arguments of `diffeo.data.load`, checked there."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    source: str
+    source: str = Field(description="a built-in name, a file, or a folder of pictures")
+    validation: str | None = Field(None, description="a file of its own, not drawn from source")
+    test: str | None = Field(None, description="a file of its own, not drawn from source")
     seed: int = 0
+    split: tuple[float, float, float] = Field(
+        (0.8, 0.1, 0.1), description="of a file: fractions for train, validation, test"
+    )
     levels: int | None = Field(None, ge=2, description="of integer data in a file")
+    bits: int | None = Field(None, ge=1, le=8, description="how many of 8 bits to keep")
+    columns: tuple[str, ...] | None = Field(None, description="of a table, to use in this order")
+    image_size: int | tuple[int, int] | None = Field(None, description="height and width")
+    fit: Literal["resize", "crop"] = Field("resize", description="how pictures get image_size")
+    channels: Literal[1, 3] | None = Field(None, description="None: as the pictures")
     size: int = Field(20000, ge=10, description="training points of a built-in density")
 
 
