@@ -90,8 +90,8 @@ def realnvp(
 
     Images [C, H, W]: dequantized, logit with alpha, then per scale 3 checkerboard couplings, squeeze, 3 channel
     couplings, and half of the checkerboard leaves; 4 checkerboard couplings at the last scale. width (feature maps,
-    times `growth` after each squeeze), blocks (residual blocks), scales (None: until the smaller side is 4 or odd), split (the Gaussian
-    of the half that leaves), batch_norm (between couplings and in the networks).
+    times `growth` after each squeeze), blocks (residual blocks), scales (None: until the smaller side is 4 or odd),
+    split (the Gaussian of the half that leaves), batch_norm (between couplings and in the networks).
     Vectors [D], or images with `flatten`: `layers` couplings with MLPs of `hidden` widths, over alternating entries, or
     over halves after a fixed random permutation each (mixing).
     levels: of integer data (auto: 256 for images, None for vectors). standardize: by default for real-valued data only.
