@@ -1,0 +1,109 @@
+"""Ray Data: the chunks of a job on the workers of a cluster, results in order."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .. import errors
+from ..errors import ConfigError, DiffeoError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.generic]
+
+__all__ = ["check_installed", "ordered_map"]
+
+
+def ordered_map(
+    make: Callable[[], Callable[[int], Array]], starts: Sequence[int]
+) -> Iterator[Array]:
+    """`work(start)` for each start, in order, `work = make()` being built once in each worker, with one CPU thread.
+
+    Uses the cluster that Ray is connected to or that RAY_ADDRESS names, else one of this machine. Files that the work
+    reads must be at the same path on every worker. Raises ConfigError without Ray, and what the work raised if that
+    is a DiffeoError.
+    """
+    ray = _ray()
+    started = not ray.is_initialized()
+    if started:
+        # No telemetry: a computation sends nothing anywhere.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR", num_gpus=None)
+    try:
+        yield from _run(ray, make, starts)
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def check_installed() -> None:
+    """Raise ConfigError where Ray Data is not installed."""
+    _ray()
+
+
+def _run(
+    ray: Any, make: Callable[[], Callable[[int], Array]], starts: Sequence[int]
+) -> Iterator[Array]:
+    import logging
+
+    import numpy as np
+
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    context = ray.data.DataContext.get_current()
+    before = (context.enable_progress_bars, context.execution_options.preserve_order)
+    context.enable_progress_bars = False
+    context.execution_options.preserve_order = True
+    workers = max(1, int(ray.cluster_resources().get("CPU", 1)))
+    try:
+        chunks = ray.data.from_items(list(starts), override_num_blocks=max(1, len(starts)))
+        results = chunks.map(
+            _Worker,
+            fn_constructor_args=(make,),
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(workers, len(starts))),
+            num_cpus=1,
+        )
+        for result in results.iter_rows():
+            if result["error"]:
+                kind = getattr(errors, result["error"], DiffeoError)
+                raise kind(result["sentence"])
+            yield np.load(io.BytesIO(result["array"]), allow_pickle=False)
+    finally:
+        context.enable_progress_bars, context.execution_options.preserve_order = before
+
+
+class _Worker:
+    """One actor: a chunk's start in, its array out as bytes, an error of the user's as a sentence."""
+
+    def __init__(self, make: Callable[[], Callable[[int], Array]]) -> None:
+        import torch
+
+        torch.set_num_threads(1)
+        self.make = make
+        self.work: Callable[[int], Array] | None = None
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        import numpy as np
+
+        try:
+            self.work = self.work or self.make()
+            buffer = io.BytesIO()
+            np.save(buffer, self.work(row["item"]), allow_pickle=False)
+        except DiffeoError as error:
+            return {"array": b"", "error": type(error).__name__, "sentence": str(error)}
+        return {"array": buffer.getvalue(), "error": "", "sentence": ""}
+
+
+def _ray() -> Any:
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise ConfigError(
+            "the engine 'ray' needs Ray Data, which is not installed: pip install 'diffeo[ray]'"
+        ) from error
+    return ray
