@@ -82,12 +82,10 @@ def check_finite(values: Array, place: Place) -> None:
     if finite.all():
         return
     where, index = _first(~finite, place, values.ndim == 2)
-    bad = int((~finite.all(1)).sum())
-    n, first = len(values), place.row
-    rows = "is the only such row" if bad == 1 else f"is the first of {bad} such rows"
+    bad, last = int((~finite.all(1)).sum()), place.row + len(values) - 1
+    more = f" ({bad} of the rows {place.row} to {last} hold NaN or Inf)" if bad > 1 else ""
     raise DataError(
-        f"{where} holds {flat[index]!s}, expected a finite number (it {rows} among rows "
-        f"{first} to {first + n - 1}, counted from 0); fill in or drop them."
+        f"{where} holds {flat[index]!s}, expected a finite number{more}; fill in or drop it."
     )
 
 

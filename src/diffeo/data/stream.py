@@ -67,7 +67,9 @@ def check_file(path: Path) -> Path:
         raise DataError(f"{path} is a folder, expected a file.")
     if path.suffix.lower() not in SUFFIXES:
         there = f"ends in {path.suffix!r}" if path.suffix else "has no ending"
-        raise DataError(f"{path} {there}, expected a file that ends in {', '.join(SUFFIXES)}.")
+        raise DataError(
+            f"{path} {there}, expected one of {', '.join(SUFFIXES)} or a folder of pictures."
+        )
     if not path.exists():
         raise DataError(f"there is no file {path}.")
     return path
