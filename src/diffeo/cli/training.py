@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
+from ..errors import ConfigError
 from .app import AsJson, app, console, show_results
+
+if TYPE_CHECKING:
+    from ..training.recipe import Recipe
+
+INTERRUPTED = 130  # what a shell expects of a program that Ctrl-C ended
 
 
 @app.command()
@@ -33,7 +40,9 @@ def models(as_json: AsJson = False) -> None:
 
 @app.command()
 def train(
-    model: Annotated[str, typer.Argument(help="A model's name, or a recipe (.yaml).")],
+    model: Annotated[
+        str | None, typer.Argument(help="A model's name, or a recipe (.yaml).")
+    ] = None,
     overrides: Annotated[
         list[str] | None, typer.Argument(help="Settings of a recipe, key.key=value.")
     ] = None,
@@ -56,19 +65,32 @@ def train(
         int | None, typer.Option(help="Validations without improvement before stopping.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights, order and noise.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps or auto.")] = None,
     levels: Annotated[int | None, typer.Option(help="Levels of integer data in a file.")] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option("--from", help="A run whose model and weights to start from (fine-tuning)."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the interrupted run in --out.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
     """Train a model on real data and leave a run folder with a report.
 
     For example: diffeo train realnvp --data digits --minutes 2 --out runs/first
     """
-    from ..training.recipe import override, read_recipe, recipe
+    from ..training.machines import main_process
+    from ..training.recipe import override, recipe
+    from ..training.run import finished, stored_recipe
     from ..training.run import report as write
     from ..training.run import train as run
 
-    is_recipe = model.endswith((".yaml", ".yml"))
-    values: dict[str, Any] = read_recipe(model) if is_recipe else {"model": model}
+    # Without a model, what would be its name is the first of the settings.
+    if model is not None and "=" in model:
+        overrides = [model, *(overrides or [])]
+        model = None
+    values = _values(model, start)
     given: dict[str, Any] = {"size": size, "data.source": data, "data.levels": levels}
     training = {
         "epochs": epochs,
@@ -80,17 +102,36 @@ def train(
         "patience": patience,
         "seed": seed,
         "threads": threads,
+        "device": device,
     }
     for key, value in (given | {f"training.{k}": v for k, v in training.items()}).items():
         _put(values, key, value)
     values = override(values, overrides or [])
-    if "data" not in values:
+    folder = out or _folder(values)
+    stored = stored_recipe(folder) if resume else None
+    if stored is not None:
+        chosen = _same(stored, values, folder)
+    elif "model" not in values:
+        raise typer.BadParameter(
+            "say what to train, for example: diffeo train realnvp --data digits"
+        )
+    elif "data" not in values:
         raise typer.BadParameter("say what to train on, for example --data digits")
-    chosen = recipe(values)
-    folder = out or Path("runs") / f"{Path(model).stem}-{Path(chosen.data.source).stem}"
-    results = run(chosen, folder, progress=not quiet)
+    else:
+        chosen = recipe(values)
+    if resume and finished(folder) is not None:
+        if not (folder / "report.html").exists():
+            write(folder)
+        console.print(f"the run in {folder} is finished: there is nothing to resume")
+        return
+    results = run(chosen, folder, progress=not quiet, resume=resume)
+    if not main_process():
+        return
     show_results(results)
     console.print(f"report: {write(folder)}")
+    if results["stopped"] == "interrupted":
+        console.print(f"interrupted: go on with diffeo train --resume --out {folder}")
+        raise typer.Exit(INTERRUPTED)
 
 
 @app.command()
@@ -111,6 +152,62 @@ def demo(
     results = run(demo_recipe(minutes), out, progress=not quiet)
     show_results(results)
     console.print(f"report: [bold]{write(out)}[/]  (open it in a browser)")
+
+
+def _values(model: str | None, start: Path | None) -> dict[str, Any]:
+    """The settings to begin with: of a recipe, of a model's name, or of the run to start from."""
+    from ..training.recipe import read_recipe
+    from ..training.run import stored_recipe
+
+    values: dict[str, Any] = {}
+    if model is not None:
+        is_recipe = model.endswith((".yaml", ".yml"))
+        values = read_recipe(model) if is_recipe else {"model": model}
+    if start is None:
+        return values
+    before = stored_recipe(start)
+    if before is None:
+        raise ConfigError(f"{start} holds no run to start from: there is no recipe.yaml")
+    if values.get("model", before.model) != before.model:
+        raise ConfigError(f"the run {start} is a {before.model}, not a {values['model']}")
+    same = {"model": before.model, "size": before.size, "hyper": before.hyper}
+    data = before.data.model_dump()
+    return {"data": data} | values | same | {"start": str(start)}
+
+
+def _folder(values: dict[str, Any]) -> Path:
+    data = values.get("data")
+    source = data.get("source") if isinstance(data, dict) else None
+    return Path("runs") / f"{values.get('model')}-{Path(str(source)).stem}"
+
+
+def _same(stored: Recipe, values: dict[str, Any], folder: Path) -> Recipe:
+    """The stored recipe. Raises ConfigError if a setting was given that is another one there."""
+    from ..training.recipe import recipe
+
+    plain = stored.model_dump(mode="json")
+    merged = recipe(_merge(plain, values)).model_dump(mode="json")
+    for name, before, now in _differences(plain, merged):
+        if name not in ("description", "training.threads"):
+            raise ConfigError(
+                f"the run in {folder} was begun with {name} = {before!r}, not {now!r}: --resume goes on with the "
+                "settings that it began with; --from starts another run from its weights"
+            )
+    return stored
+
+
+def _merge(old: Any, new: Any) -> Any:
+    if isinstance(old, dict) and isinstance(new, dict):
+        return old | {k: _merge(old.get(k), v) for k, v in new.items()}
+    return new
+
+
+def _differences(a: Any, b: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(a, dict) and isinstance(b, dict):
+        for key in a.keys() | b.keys():
+            yield from _differences(a.get(key), b.get(key), f"{path}.{key}" if path else str(key))
+    elif a != b:
+        yield path, a, b
 
 
 def _put(values: dict[str, Any], key: str, value: Any) -> None:

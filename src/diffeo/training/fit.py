@@ -5,29 +5,39 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
+from ..errors import ConfigError
 from ..flow import Flow
-from .rows import Rows, gather, loader
+from .rows import Once, Repeated, Rows, Stream, gather, unpack
 from .settings import TrainingSettings, checked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from lightning.pytorch.callbacks import Callback
     from lightning.pytorch.loggers import Logger
+
+    from .module import MaximumLikelihood
+
+# Settings that a run which goes on may have otherwise: none of them touches the weights.
+FREE = ("checkpoint_minutes", "checkpoint_steps", "loggers")
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a training run left: the flow holds the best weights; curves are (step, mean -log p in nats)."""
+    """What a training run left: the flow holds the best weights; curves are (step, mean -log p in nats).
+
+    stopped: `budget`, `early stopping` or `interrupted` (by Ctrl-C).
+    """
 
     flow: Flow = field(repr=False)
     metrics: dict[str, float]
@@ -44,25 +54,25 @@ def fit(
     context: Any = None,
     weights: Any = None,
     folder: str | Path | None = None,
+    resume: bool = False,
     progress: bool = True,
-    loggers: Sequence[Logger] = (),
+    loggers: Sequence[Logger | str | Mapping[str, Any]] = (),
     **settings: Any,
 ) -> Run:
     """Minimize the mean of -log p(x | context) with AdamW; leaves the best weights in `flow`, in eval mode.
 
-    data: an array or tensor [n, *event_shape], a pair (x, context), a Dataset of x or (x, context), a DataLoader of
-    batches, or a `diffeo.data.Data`. validation: the same forms; without it the best weights are the last. weights:
-    one number per row. folder: where metrics.csv and checkpoints/ go. Other keywords are those of `TrainingSettings`:
-    epochs, steps, minutes, batch_size, lr, warmup, schedule, weight_decay, clip, ema, patience, validate_every, seed,
-    device, threads, precision.
+    data: an array or tensor [n, *event_shape] (memory-mapped ones are read a batch at a time), a pair (x, context), a
+    Dataset of x or (x, context), a DataLoader of batches, or a `diffeo.data.Data`. validation: the same forms; without
+    it the best weights are the last. weights: one number per row. folder: where metrics.csv and checkpoints/ go.
+    resume: go on from the checkpoint in `folder`, if there is one; on one machine's CPU the weights become bit for bit
+    those of a run that was never interrupted (budgets in steps or epochs; rows, not a DataLoader). loggers:
+    `tensorboard`, {class path: arguments}, or Lightning's loggers. Other keywords are those of `TrainingSettings`.
+    Ctrl-C ends after the step at hand; a second one at once.
 
-    Raises InputError for data that do not fit, ConfigError for unknown settings, TrainingError when it diverges.
+    Raises InputError for data that do not fit, ConfigError for unknown settings, TrainingError when it diverges (the
+    flow then holds the last good weights) or cannot write.
     """
-    import lightning.pytorch as pl
-    from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-    from lightning.pytorch.loggers import CSVLogger
-
-    from .module import Best, MaximumLikelihood, averaging
+    from .interrupts import interrupts
 
     chosen: TrainingSettings = checked(TrainingSettings, settings, "fit").budget()
     home = flow.device
@@ -71,72 +81,30 @@ def fit(
         if isinstance(source, Rows):
             # A misfit is one sentence here, not a traceback from inside the trainer.
             flow.check(*source.head(1))
-
-    with torch.random.fork_rng(), _threads(chosen.threads), _quiet():
+    state = _read(folder, rows, chosen) if resume else None
+    logs = [*loggers, *chosen.loggers]
+    with torch.random.fork_rng(), _threads(chosen.threads), _quiet(), interrupts() as interrupted:
         torch.manual_seed(chosen.seed)
-        _initialize(flow, rows, chosen)
-        train, valid = _loaders(rows, held_out, chosen)
-        module = MaximumLikelihood(flow, chosen)
-        best = Best(chosen.patience)
-        callbacks: list[Callback] = [best]
-        if chosen.ema is not None:
-            callbacks.append(averaging(chosen.ema))
-        logs: list[Logger] = list(loggers)
-        if folder is not None:
-            Path(folder).mkdir(parents=True, exist_ok=True)
-            logs.append(CSVLogger(str(folder), name="", version=""))
-            checkpoints = Path(folder) / "checkpoints"
-            each = timedelta(minutes=1)
-            callbacks.append(
-                ModelCheckpoint(checkpoints, filename="last", train_time_interval=each)
-            )
-        if progress:
-            from .progress import BudgetBar
-
-            bits = 1 / (flow.event_size * math.log(2))
-            callbacks.append(
-                BudgetBar("bits/dim", bits) if flow.discrete else BudgetBar("nats", 1.0)
-            )
-        per_epoch = _length(train)
-        every = chosen.validate_every or max(100, per_epoch or 100)
-        trainer = pl.Trainer(
-            accelerator="cpu" if chosen.device == "cpu" else "auto",
-            devices=1 if chosen.device == "cpu" else "auto",
-            precision="bf16-mixed" if chosen.precision == "bf16" else "32-true",
-            max_epochs=chosen.epochs if chosen.epochs is not None else -1,
-            max_steps=chosen.steps if chosen.steps is not None else -1,
-            max_time=None if chosen.minutes is None else timedelta(minutes=chosen.minutes),
-            gradient_clip_val=chosen.clip,
-            check_val_every_n_epoch=None,
-            val_check_interval=every if valid is not None else None,
-            num_sanity_val_steps=0,
-            callbacks=callbacks,
-            logger=logs or False,
-            log_every_n_steps=1,
-            enable_checkpointing=folder is not None,
-            enable_progress_bar=progress,
-            enable_model_summary=False,
-            inference_mode=False,
-        )
-        flow.train()
-        trainer.fit(module, train, valid)
-        steps = trainer.global_step
-        if folder is not None:
-            trainer.save_checkpoint(checkpoints / "last.ckpt")
-        if valid is not None and (
-            not module.history["validation"] or module.history["validation"][-1][0] != steps
-        ):
-            trainer.validate(module, valid, verbose=False)
+        if state is None:
+            _initialize(flow, rows, chosen)
+        module = _module(flow, rows, held_out, chosen, folder, state, interrupted)
+        try:
+            _train(module, rows, folder, progress, logs)
+        except BaseException:
+            flow.eval().to(home)
+            raise
+        if module.averages is not None:
+            module.averages.copy([v.to(flow.device) for v in module.averages.values])
+    best = module.best
     if best.weights is not None:
         flow.load_state_dict(best.weights)
     flow.eval().to(home)
-    metrics = {"steps": float(steps), "seconds": module.seconds()}
+    metrics = {"steps": float(module.step), "seconds": module.seconds()}
     if module.history["train"]:
         metrics["train"] = module.history["train"][-1][1]
     if best.weights is not None:
-        metrics |= {"validation": best.best, "best_step": float(best.best_step)}
-    stopped = "early stopping" if best.stopped else "budget"
-    return Run(flow, metrics, module.history, chosen, stopped)
+        metrics |= {"validation": best.value, "best_step": float(best.step)}
+    return Run(flow, metrics, module.history, chosen, module.stopped)
 
 
 Source = Rows | DataLoader[Any]
@@ -154,37 +122,158 @@ def _sources(
     return rows, None if validation is None else gather(validation)
 
 
+def _read(
+    folder: str | Path | None, rows: Source, settings: TrainingSettings
+) -> dict[str, Any] | None:
+    """The state to go on from. Raises ConfigError if it belongs to other data or settings."""
+    from .checkpoint import read_checkpoint
+
+    if folder is None:
+        raise ConfigError("resume needs the folder of the run that was interrupted")
+    if not isinstance(rows, Rows):
+        raise ConfigError(
+            "a DataLoader brings its own order, so its run cannot be resumed: give arrays or a Dataset"
+        )
+    state = read_checkpoint(folder)
+    if state is None:
+        return None
+    facts, before = _facts(rows, settings), state["facts"]
+    if before["data"] != facts["data"]:
+        raise ConfigError(f"the data are not those that the run in {folder} began with")
+    for name, value in facts["settings"].items():
+        if name not in FREE and before["settings"].get(name) != value:
+            raise ConfigError(
+                f"the run in {folder} began with {name} = {before['settings'].get(name)!r}, so it cannot go on with "
+                f"{value!r}"
+            )
+    return state
+
+
+def _facts(rows: Source, settings: TrainingSettings) -> dict[str, Any]:
+    digest = rows.fingerprint() if isinstance(rows, Rows) else None
+    return {"data": digest, "settings": settings.model_dump(mode="json")}
+
+
 def _initialize(flow: Flow, rows: Source, settings: TrainingSettings) -> None:
-    """Data-dependent initialization on rows of the training split, drawn under the seed."""
+    """Data-dependent initialization on rows of the training split, drawn under the seed; the same on every process."""
     if flow.initialized:
         return
     if isinstance(rows, Rows):
         generator = torch.Generator().manual_seed(settings.seed)
         index = torch.randperm(len(rows), generator=generator)[: settings.initialize_rows]
         x, context, _ = rows[index]
-        flow.eval().initialize(x, context if rows.context is not None else None)
     else:
-        from .module import unpack
-
         x, context, _ = unpack(next(iter(rows)))
-        flow.eval().initialize(x, context)
+    flow.eval().initialize(x, context)
 
 
-def _loaders(
-    rows: Source, held_out: Source | None, settings: TrainingSettings
-) -> tuple[DataLoader[Any], DataLoader[Any] | None]:
-    size, seed = settings.batch_size, settings.seed
-    train = loader(rows, size, shuffle=True, seed=seed) if isinstance(rows, Rows) else rows
+def _module(
+    flow: Flow,
+    rows: Source,
+    held_out: Source | None,
+    settings: TrainingSettings,
+    folder: str | Path | None,
+    state: dict[str, Any] | None,
+    interrupted: Any,
+) -> MaximumLikelihood:
+    from .checkpoint import Checkpoint
+    from .module import MaximumLikelihood
+
+    per_epoch = _stream(rows, settings, 0).per_epoch
+    totals = [settings.steps] if settings.steps is not None else []
+    if settings.epochs is not None and per_epoch is not None:
+        totals.append(settings.epochs * per_epoch)
+    checkpoint = None
+    if folder is not None:
+        checkpoint = Checkpoint(
+            folder, minutes=settings.checkpoint_minutes, steps=settings.checkpoint_steps
+        )
+    batches: Once | Repeated | None = None
     if isinstance(held_out, Rows):
-        return train, loader(held_out, max(size, 1000), shuffle=False)
-    return train, held_out
+        batches = Once(held_out, max(settings.batch_size, 1000))
+    elif held_out is not None:
+        batches = Repeated(held_out, 1)
+    return MaximumLikelihood(
+        flow,
+        settings,
+        total=min(totals, default=None),
+        held_out=batches,
+        every=settings.validate_every or max(100, per_epoch or 100),
+        checkpoint=checkpoint,
+        state=state,
+        facts=_facts(rows, settings),
+        interrupted=interrupted,
+    )
 
 
-def _length(source: DataLoader[Any]) -> int | None:
+def _stream(rows: Source, settings: TrainingSettings, start: int) -> Stream | Repeated:
+    if isinstance(rows, Rows):
+        return Stream(rows, settings.batch_size, seed=settings.seed, start=start)
+    return Repeated(rows, settings.epochs)
+
+
+def _train(
+    module: MaximumLikelihood,
+    rows: Source,
+    folder: str | Path | None,
+    progress: bool,
+    loggers: Sequence[Any],
+) -> None:
+    """Run Lightning's Trainer for what is left of the budget."""
+    import lightning.pytorch as pl
+
+    from .divergence import Diverged
+    from .logs import make_loggers
+    from .machines import main_process, trainer_arguments
+
+    if module.ended:
+        return
+    settings, start = module.settings, module.step
+    place = trainer_arguments(settings)
+    if folder is not None and main_process():
+        assert module.checkpoint is not None
+        module.checkpoint.begin(fresh=not module.resumed)
+    logs = make_loggers(loggers, None if folder is None else Path(folder), start)
+    callbacks: list[Callback] = []
+    if progress:
+        from .progress import BudgetBar
+
+        bits = 1 / (module.flow.event_size * math.log(2))
+        discrete = module.flow.discrete
+        callbacks.append(BudgetBar("bits/dim", bits) if discrete else BudgetBar("nats", 1.0))
+    trainer = pl.Trainer(
+        **place,
+        max_epochs=1,
+        max_steps=-1 if module.total is None else module.total - start,
+        callbacks=callbacks,
+        logger=logs or False,
+        num_sanity_val_steps=0,
+        enable_checkpointing=False,
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+        inference_mode=False,
+        use_distributed_sampler=False,
+    )
+    start_weights = None if module.checkpoint is not None else _copy(module.flow)
     try:
-        return len(source)
-    except TypeError:
-        return None
+        trainer.fit(module, _stream(rows, settings, start))
+    except Diverged:
+        module.flow.to("cpu").load_state_dict(_last_good(module) or start_weights or {})
+        raise
+
+
+def _last_good(module: MaximumLikelihood) -> dict[str, Tensor] | None:
+    """The best validated weights, or those of the last checkpoint."""
+    from .checkpoint import read_checkpoint
+
+    if module.best.weights is not None or module.checkpoint is None:
+        return module.best.weights
+    state = read_checkpoint(module.checkpoint.folder)
+    return None if state is None else state["flow"]
+
+
+def _copy(flow: Flow) -> dict[str, Tensor]:
+    return {k: v.detach().cpu().clone() for k, v in flow.state_dict().items()}
 
 
 @contextmanager

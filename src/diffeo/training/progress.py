@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import lightning.pytorch as pl
@@ -22,13 +23,13 @@ class BudgetBar(ProgressBar):
         self.scale = scale
         self._bar: Progress | None = None
         self._task = TaskID(0)
+        self._shown = 0.0
 
     def disable(self) -> None:
         """Called on ranks that must not print."""
         self._bar = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        super().on_train_start(trainer, pl_module)
         if not trainer.is_global_zero:
             return
         self._bar = Progress(
@@ -55,8 +56,10 @@ class BudgetBar(ProgressBar):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        if self._bar is None:
+        now = time.monotonic()
+        if self._bar is None or now - self._shown < 0.1:
             return
+        self._shown = now
         assert isinstance(pl_module, MaximumLikelihood)
         numbers = [
             f"{name} {points[-1][1] * self.scale:.3f}"
@@ -65,8 +68,8 @@ class BudgetBar(ProgressBar):
         ]
         self._bar.update(
             self._task,
-            completed=min(1.0, pl_module.progress(trainer.global_step)),
-            steps=trainer.global_step,
+            completed=min(1.0, pl_module.progress(pl_module.step)),
+            steps=pl_module.step,
             numbers=", ".join(numbers) + (f" {self.unit}" if numbers else ""),
         )
 

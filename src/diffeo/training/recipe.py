@@ -44,11 +44,14 @@ class Recipe(BaseModel):
     hyper: dict[str, Any] = Field(default_factory=dict)
     data: DataSettings
     training: TrainingSettings = Field(default_factory=lambda: TrainingSettings())
+    start: str | None = Field(
+        None, description="a run folder whose model and weights to start from"
+    )
     description: str = ""
 
     def to_yaml(self) -> str:
         """The recipe as a file."""
-        text: str = yaml.safe_dump(self.model_dump(), sort_keys=False)
+        text: str = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
         return text
 
 

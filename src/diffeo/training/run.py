@@ -17,48 +17,124 @@ import torch
 from .. import zoo
 from ..data import Data
 from ..data import load as load_data
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, InputError, ShapeError, TrainingError
 from ..evaluation import LOG2, baselines, evaluate
 from ..files import write_atomically
 from ..flow import Flow
 from ..report import Row, write_report
+from ..saving import CONFIG
 from ..saving import load as load_flow
+from ..transforms import Chain
+from .checkpoint import FOLDER
+from .divergence import Diverged
 from .fit import Run, fit
+from .machines import main_process, trainer_arguments
 from .recipe import Recipe, read_recipe, recipe
 
-RECIPE, RESULTS, REPORT = "recipe.yaml", "results.json", "report.html"
+RECIPE, RESULTS, REPORT, CSV = "recipe.yaml", "results.json", "report.html", "metrics.csv"
 
 
-def train(chosen: Recipe, folder: str | Path, *, progress: bool = True) -> dict[str, Any]:
+def train(
+    chosen: Recipe, folder: str | Path, *, progress: bool = True, resume: bool = False
+) -> dict[str, Any]:
     """Train by a recipe into a run folder; returns the content of its results.json.
 
-    Raises DiffeoError in one sentence; nothing is written before data, model and settings are checked.
+    resume: go on with the interrupted run in the folder, or begin it if there is none; a finished one is left as it is.
+    Raises DiffeoError in one sentence; nothing is written before data, model and settings are checked. A run that
+    diverges leaves its last good weights, and what happened in results.json, and raises TrainingError. Of several
+    processes only the first writes, and the others return nothing.
     """
     folder = Path(folder)
-    if (folder / "config.json").exists():
-        raise ConfigError(f"{folder} already holds a run: choose another folder")
+    results = finished(folder) if resume else None
+    if results is not None:
+        return results
+    if not resume:
+        _check_free(folder)
     data = read_data(chosen)
     flow = build_flow(chosen, data)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / RECIPE, chosen.to_yaml())
+    # Whatever is wrong with the machine is said before anything is written.
+    trainer_arguments(chosen.training)
+    begun = (folder / RECIPE).exists()
+    if main_process() and not begun:
+        _write(folder / RECIPE, chosen.to_yaml())
     settings = chosen.training.model_dump()
-    run = fit(flow, data, folder=folder, progress=progress, **settings)
-    flow.save(folder)
+    try:
+        run = fit(flow, data, folder=folder, resume=resume, progress=progress, **settings)
+    except Diverged as error:
+        if main_process():
+            _leave(flow, data, folder, error)
+        raise
+    except (ConfigError, DataError, InputError, ShapeError):
+        if main_process() and not begun:
+            _clear(folder)
+        raise
+    if not main_process():
+        return {}
     results = _results(chosen, flow, data, run)
-    write_atomically(folder / RESULTS, json.dumps(results, indent=1) + "\n")
+    flow.save(folder)
+    _write_json(folder / RESULTS, results)
     return results
+
+
+def _leave(flow: Flow, data: Data, folder: Path, error: Diverged) -> None:
+    """What a run that diverged leaves: its last good weights, and why it ended."""
+    flow.save(folder)
+    ending = {"stopped": str(error), "diverged": True}
+    empty: dict[str, Any] = {"rows": [], "history": {}, "metrics": {}, "facts": {}}
+    _write_json(folder / RESULTS, _outline(data) | ending | empty)
+
+
+def _clear(folder: Path) -> None:
+    """Take back a run that did not begin."""
+    for name in (RECIPE, CSV):
+        (folder / name).unlink(missing_ok=True)
+    for place in (folder / FOLDER, folder):
+        if place.is_dir() and not any(place.iterdir()):
+            place.rmdir()
+
+
+def finished(folder: str | Path) -> dict[str, Any] | None:
+    """The results of a run that reached its end; None for one that can be resumed or begun.
+
+    Raises ConfigError for one that diverged, and would again.
+    """
+    path = Path(folder) / RESULTS
+    if not path.exists():
+        return None
+    results = _read_results(path)
+    if results.get("diverged"):
+        raise ConfigError(
+            f"the run in {folder} cannot be resumed, it would diverge again: begin another with other settings, "
+            f"or from its last good weights with --from {folder}"
+        )
+    return None if results.get("stopped") == "interrupted" else results
+
+
+def stored_recipe(folder: str | Path) -> Recipe | None:
+    """The recipe of the run in a folder, if there is one. Raises ConfigError."""
+    path = Path(folder) / RECIPE
+    return recipe(read_recipe(path)) if path.exists() else None
+
+
+def _check_free(folder: Path) -> None:
+    if (folder / CONFIG).exists() and (folder / RESULTS).exists():
+        raise ConfigError(f"{folder} already holds a run: choose another folder")
+    if main_process() and ((folder / CONFIG).exists() or (folder / RECIPE).exists()):
+        raise ConfigError(
+            f"{folder} already holds a run that was interrupted: go on with --resume, or choose another folder"
+        )
 
 
 def read_data(chosen: Recipe) -> Data:
     """The data of a recipe."""
-    settings = chosen.data
-    return load_data(
-        settings.source, seed=settings.seed, levels=settings.levels, size=settings.size
-    )
+    settings = chosen.data.model_dump(exclude={"source"})
+    return load_data(chosen.data.source, **settings)
 
 
 def build_flow(chosen: Recipe, data: Data) -> Flow:
     """The model of a recipe, for the shape and the levels of the data; its random start is under the recipe's seed."""
+    if chosen.start is not None:
+        return _warm_start(chosen, data)
     hyper = dict(chosen.hyper)
     if data.levels is not None:
         hyper.setdefault("levels", data.levels)
@@ -67,11 +143,33 @@ def build_flow(chosen: Recipe, data: Data) -> Flow:
     with torch.random.fork_rng():
         torch.manual_seed(chosen.training.seed)
         flow = zoo.build(chosen.model, data.event_shape, size=chosen.size, **hyper)
+    _check_kind(flow, data)
+    return flow
+
+
+def _warm_start(chosen: Recipe, data: Data) -> Flow:
+    """The flow of the run that this one starts from. Raises ShapeError or DataError where the data are others."""
+    flow = load_flow(str(chosen.start))
+    if flow.event_shape != tuple(data.event_shape):
+        raise ShapeError(
+            f"the run {chosen.start} models events of shape {flow.event_shape}, but {data.name} holds "
+            f"{tuple(data.event_shape)}"
+        )
+    _check_kind(flow, data)
+    first = next(iter(flow.transform)) if isinstance(flow.transform, Chain) else flow.transform
+    domain = first.properties.domain
+    if data.levels is not None and domain is not None and domain.high != data.levels - 1:
+        raise DataError(
+            f"the run {chosen.start} models integers up to {domain.high:g}, but {data.name} has {data.levels} levels"
+        )
+    return flow
+
+
+def _check_kind(flow: Flow, data: Data) -> None:
     if flow.discrete != (data.levels is not None):
         raise DataError(
             f"{data.name} holds {'integers' if data.levels else 'real numbers'}, but this model is for the other kind"
         )
-    return flow
 
 
 def open_run(folder: str | Path) -> tuple[Flow, Recipe, dict[str, Any]]:
@@ -79,11 +177,40 @@ def open_run(folder: str | Path) -> tuple[Flow, Recipe, dict[str, Any]]:
     folder = Path(folder)
     flow = load_flow(folder)
     chosen = recipe(read_recipe(folder / RECIPE))
+    return flow, chosen, _read_results(folder / RESULTS)
+
+
+def _read_results(path: Path) -> dict[str, Any]:
     try:
-        results: dict[str, Any] = json.loads((folder / RESULTS).read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise ConfigError(f"{folder} holds no finished run: {RESULTS} cannot be read") from error
-    return flow, chosen, results
+        results: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{path.parent} holds no finished run: {path.name} cannot be read"
+        ) from error
+    return results
+
+
+def _write(path: Path, content: str) -> None:
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise TrainingError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    _write(path, json.dumps(content, indent=1) + "\n")
+
+
+def _outline(data: Data) -> dict[str, Any]:
+    """What the data were, so that a later command can check those that it is given."""
+    return {
+        "schema": {
+            "columns": None if data.columns is None else list(data.columns),
+            "levels": data.levels,
+            "event_shape": list(data.event_shape),
+            "split": {part: len(getattr(data, part)) for part in ("train", "validation", "test")},
+        }
+    }
 
 
 def report(folder: str | Path, *, seed: int = 0) -> Path:
@@ -130,7 +257,8 @@ def _results(chosen: Recipe, flow: Flow, data: Data, run: Run) -> dict[str, Any]
         "hardware": _hardware(chosen.training.threads),
         "versions": _versions(),
     }
-    return {
+    return _outline(data) | {
+        "stopped": run.stopped,
         "rows": [vars(r) for r in rows],
         "history": run.history,
         "metrics": run.metrics,
@@ -156,4 +284,12 @@ def _versions() -> str:
     return f"diffeo {__version__}, torch {torch.__version__}, Python {platform.python_version()}, {platform.system()}"
 
 
-__all__: Sequence[str] = ["build_flow", "open_run", "read_data", "report", "train"]
+__all__: Sequence[str] = [
+    "build_flow",
+    "finished",
+    "open_run",
+    "read_data",
+    "report",
+    "stored_recipe",
+    "train",
+]

@@ -19,10 +19,14 @@ class TrainingSettings(BaseModel):
     epochs: int | None = Field(None, ge=1)
     steps: int | None = Field(None, ge=1)
     minutes: float | None = Field(None, gt=0)
-    batch_size: int = Field(128, ge=1)
+    batch_size: int = Field(128, ge=1, description="examples per step, over all processes")
     lr: float = Field(1e-3, gt=0)
     warmup: int = Field(100, ge=0, description="steps over which the learning rate rises from zero")
-    schedule: Literal["cosine", "constant"] = "cosine"
+    schedule: Literal["cosine", "constant", "exponential"] = "cosine"
+    decay: float = Field(1.0, gt=0, le=1, description="per step, of the exponential schedule")
+    final: float = Field(0.0, ge=0, le=1, description="share of lr below which it does not fall")
+    betas: tuple[float, float] = Field((0.9, 0.999), description="of the Adam optimizer")
+    eps: float = Field(1e-8, gt=0, description="of the Adam optimizer")
     weight_decay: float = Field(0.0, ge=0, description="of weight matrices only, decoupled")
     clip: float | None = Field(100.0, gt=0, description="largest norm of the gradient")
     ema: float | None = Field(
@@ -36,13 +40,26 @@ class TrainingSettings(BaseModel):
     )
     initialize_rows: int = Field(4096, ge=1, description="rows for data-dependent initialization")
     seed: int = Field(0, ge=0)
-    device: str = "cpu"
+    device: Literal["cpu", "cuda", "mps", "auto"] = "cpu"
+    devices: int | None = Field(
+        None, ge=1, description="processes per machine; None: 1, or as torchrun says"
+    )
+    num_nodes: int | None = Field(None, ge=1, description="machines; None: 1, or as torchrun says")
+    strategy: str = Field("auto", description="Lightning's name: auto, ddp, fsdp, ...")
     threads: int | None = Field(
         None,
         ge=1,
         description="of the CPU; None: as torch chooses. Small networks are faster on one",
     )
     precision: Literal["32", "bf16"] = "32"
+    compile: Literal["off", "on", "auto"] = "off"
+    checkpoint_minutes: float | None = Field(
+        1.0, gt=0, description="wall time between two checkpoints"
+    )
+    checkpoint_steps: int | None = Field(None, ge=1, description="steps between two checkpoints")
+    loggers: tuple[str | dict[str, dict[str, Any] | None], ...] = Field(
+        (), description="csv (always there), tensorboard, or {class path: arguments}"
+    )
 
     def budget(self) -> TrainingSettings:
         """These settings with the default budget filled in."""
