@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -12,6 +13,8 @@ from .flow import Flow
 from .report import Row
 
 LOG2 = math.log(2)
+_CHUNK_ENTRIES = 2**22
+_WIDEST_COVARIANCE = 4096
 
 
 def part(data: Data, split: str) -> Tensor:
@@ -35,19 +38,17 @@ def evaluate(
     For integers, the mean over `draws` draws of the dequantization noise: a bound.
     """
     flow.eval()
-    x = part(data, split).to(flow.device)
+    x = part(data, split)
     generator = torch.Generator(flow.device).manual_seed(seed)
+    times = draws if flow.transform.stochastic else 1
+    each = torch.zeros(len(x), dtype=torch.float64)
     with torch.no_grad():
-        each = (
-            torch.stack(
-                [
-                    flow.log_prob(x, batch_size=batch_size, generator=generator).double()
-                    for _ in range(draws if flow.transform.stochastic else 1)
-                ]
-            )
-            .mean(0)
-            .cpu()
-        )
+        for _ in range(times):
+            scores = [
+                flow.log_prob(rows.to(flow.device), generator=generator).double().cpu()
+                for rows in x.split(batch_size)
+            ]
+            each += torch.cat(scores) / times
     note = f"{draws} draws of uniform noise" if flow.transform.stochastic else ""
     return row(name, -each, data, kind=flow.likelihood, note=note)
 
@@ -71,34 +72,54 @@ def row(name: str, nats: Tensor, data: Data, *, kind: str, note: str = "") -> Ro
 
 
 def baselines(data: Data, *, split: str = "test", draws: int = 10, seed: int = 0) -> list[Row]:
-    """What simple models give on the same split: uniform, per-entry histogram, full-covariance Gaussian, the truth."""
-    train = data.train.flatten(1).double()
-    test = part(data, split).flatten(1).double()
+    """What simple models give on the same split: uniform, per-entry histogram, full-covariance Gaussian, the truth.
+
+    The Gaussian is left out above 4096 entries, where its covariance would not fit.
+    """
+    train, test = data.train.flatten(1), part(data, split).flatten(1)
     rows = []
     if data.levels is not None:
         k = data.levels
         nats = torch.full((len(test),), test.shape[1] * math.log(k), dtype=torch.float64)
         rows.append(row("uniform", nats, data, kind="exact", note=f"{k} levels, all alike"))
-        counts = torch.stack([(train == v).sum(0) for v in range(k)]) + 1.0
-        log_p = (counts / counts.sum(0)).log()
-        nats = -log_p.gather(0, test.long()).sum(1)
+        nats = _histogram_nats(train, test, k)
         rows.append(
             row("histogram of each entry", nats, data, kind="exact", note="add-one smoothing")
         )
-    rows.append(_gaussian(train, test, data, draws, seed))
+    if train.shape[1] <= _WIDEST_COVARIANCE:
+        rows.append(_gaussian(train, test, data, draws, seed))
     if data.density is not None:
-        nats = -data.density.log_prob(part(data, split).double())
+        nats = -torch.cat([data.density.log_prob(x) for x in _chunks(test)])
         rows.append(
             row("the true density", nats, data, kind="exact", note="no model can be better")
         )
     return rows
 
 
+def _chunks(rows: Tensor) -> Iterator[Tensor]:
+    """Rows [n, d] in float64, some at a time: they may be larger than memory."""
+    for some in rows.split(max(1, _CHUNK_ENTRIES // rows.shape[1])):
+        yield some.double()
+
+
+def _histogram_nats(train: Tensor, test: Tensor, levels: int) -> Tensor:
+    width = train.shape[1]
+    offset = levels * torch.arange(width)
+    counts = torch.ones(width * levels, dtype=torch.float64)
+    for x in _chunks(train):
+        counts += torch.bincount((x.long() + offset).flatten(), minlength=len(counts))
+    log_p = (counts / (len(train) + levels)).log()
+    return -torch.cat([log_p[x.long() + offset].sum(1) for x in _chunks(test)])
+
+
 def _gaussian(train: Tensor, test: Tensor, data: Data, draws: int, seed: int) -> Row:
     discrete = data.levels is not None
-    mean = train.mean(0)
-    centered = train - mean
-    covariance = centered.T @ centered / len(train)
+    n = len(train)
+    mean = torch.stack([x.sum(0) for x in _chunks(train)]).sum(0) / n
+    covariance = torch.zeros(len(mean), len(mean), dtype=torch.float64)
+    for x in _chunks(train):
+        centered = x - mean
+        covariance += centered.T @ centered / n
     eye = torch.eye(len(mean), dtype=torch.float64)
     if discrete:
         # The moments of x + u, u uniform on [0, 1).
@@ -107,12 +128,15 @@ def _gaussian(train: Tensor, test: Tensor, data: Data, draws: int, seed: int) ->
         covariance = covariance + 1e-9 * covariance.diagonal().mean() * eye
     normal = torch.distributions.MultivariateNormal(mean, covariance)
     if not discrete:
-        return row("Gaussian, full covariance", -normal.log_prob(test), data, kind="exact")
+        nats = -torch.cat([normal.log_prob(x) for x in _chunks(test)])
+        return row("Gaussian, full covariance", nats, data, kind="exact")
     generator = torch.Generator().manual_seed(seed)
-    noisy = [
-        normal.log_prob(test + torch.rand(test.shape, dtype=test.dtype, generator=generator))
-        for _ in range(draws)
-    ]
-    nats = -torch.stack(noisy).mean(0)
+
+    def noisy(x: Tensor) -> Tensor:
+        return x + torch.rand(x.shape, dtype=x.dtype, generator=generator)
+
+    nats = torch.zeros(len(test), dtype=torch.float64)
+    for _ in range(draws):
+        nats -= torch.cat([normal.log_prob(noisy(x)) for x in _chunks(test)]) / draws
     note = f"{draws} draws of uniform noise"
     return row("Gaussian, full covariance", nats, data, kind="bound", note=note)

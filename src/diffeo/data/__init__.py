@@ -1,7 +1,17 @@
-"""Data sets: built-in ones, 2-D densities with a known log-density, and files."""
+"""Data sets: built-in ones, 2-D densities with a known log-density, files, and folders of pictures."""
 
 from .datasets import builtin_names, load
 from .densities import Density2D, density, density_names
 from .schema import Data
+from .stream import Table, open_table
 
-__all__ = ["Data", "Density2D", "builtin_names", "density", "density_names", "load"]
+__all__ = [
+    "Data",
+    "Density2D",
+    "Table",
+    "builtin_names",
+    "density",
+    "density_names",
+    "load",
+    "open_table",
+]

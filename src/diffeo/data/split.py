@@ -156,5 +156,5 @@ def split_pieces(
         if found[part] < (size + 1) // 2:
             raise DataError(
                 f"{name} has {sorter.copies} copies among {n} rows, too many to keep equal rows in one part "
-                f"in the split {list(fractions)}; give levels if they are integers, or the parts as files."
+                f"in the split {list(fractions)}; remove them, give levels for integers, or the parts as files."
             )
