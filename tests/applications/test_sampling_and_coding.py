@@ -5,7 +5,7 @@ import pytest
 import torch
 from pyarrow import csv, parquet
 
-from diffeo.applications import decode_table, encode_table, sample_table
+from diffeo.applications import Reading, decode_table, encode_table, sample_table
 from diffeo.errors import DataError, InputError
 
 
@@ -77,7 +77,7 @@ def test_integers_come_back_exactly(pictures, tmp_path, suffix):
 
 @pytest.mark.parametrize("suffix", [".npy", ".csv", ".parquet"])
 def test_latents_are_those_of_the_flow_bit_for_bit(vectors, table, tmp_path, suffix):
-    z = encode_table(vectors, table[1], tmp_path / f"z{suffix}", columns=("a", "b", "c"))
+    z = encode_table(vectors, table[1], tmp_path / f"z{suffix}", reading=Reading(("a", "b", "c")))
     expected = vectors.encode(torch.from_numpy(table[0])).detach().numpy()
     np.testing.assert_array_equal(rows(z).astype(np.float32), expected)
     back = decode_table(vectors, z, tmp_path / "back.csv", columns=("a", "b", "c"))
@@ -98,7 +98,7 @@ def test_what_does_not_fit_leaves_nothing(vectors, pictures, table, tmp_path):
     with pytest.raises(DataError, match=r"\(2,\).*\(3,\)"):
         decode_table(vectors, two_columns(table[1]), tmp_path / "x.npy")
     with pytest.raises(DataError, match="shape"):
-        encode_table(pictures, table[1], tmp_path / "z.npy", columns=("a", "b", "c"))
+        encode_table(pictures, table[1], tmp_path / "z.npy", reading=Reading(("a", "b", "c")))
     with pytest.raises(InputError, match="temperature"):
         sample_table(vectors, 5, tmp_path / "x.npy", temperature=-1.0)
     assert sorted(p for p in tmp_path.iterdir() if p.name != "two.csv") == before

@@ -15,10 +15,10 @@ import torch
 from pyarrow import csv, parquet
 
 import diffeo
-from diffeo.applications import score_table
+from diffeo.applications import Reading, score_table
 from diffeo.errors import DataError, InputError
 
-ABC = ("a", "b", "c")
+ABC = Reading(columns=("a", "b", "c"))
 
 
 def column(path, name="log_prob"):
@@ -31,7 +31,7 @@ def column(path, name="log_prob"):
 def test_rows_are_scored_in_order(vectors, table, tmp_path, suffix, source):
     x = table[0]
     out = tmp_path / f"scores{suffix}"
-    scores = score_table(vectors, table[source], out, columns=ABC, batch_size=7)
+    scores = score_table(vectors, table[source], out, reading=ABC, batch_size=7)
     expected = vectors.log_prob(torch.from_numpy(x)).detach().double()
     np.testing.assert_allclose(column(out), expected, rtol=1e-5)
     np.testing.assert_array_equal(column(out, "row"), np.arange(100))
@@ -44,8 +44,8 @@ def test_rows_are_scored_in_order(vectors, table, tmp_path, suffix, source):
 def test_columns_are_matched_by_name(vectors, table, tmp_path):
     turned = tmp_path / "turned.csv"
     csv.write_csv(csv.read_csv(table[1]).select(["c", "n", "a", "b"]), turned)
-    score_table(vectors, table[1], tmp_path / "1.parquet", columns=ABC)
-    score_table(vectors, turned, tmp_path / "2.parquet", columns=ABC)
+    score_table(vectors, table[1], tmp_path / "1.parquet", reading=ABC)
+    score_table(vectors, turned, tmp_path / "2.parquet", reading=ABC)
     np.testing.assert_array_equal(column(tmp_path / "1.parquet"), column(tmp_path / "2.parquet"))
 
 
@@ -53,7 +53,7 @@ def test_columns_are_matched_by_name(vectors, table, tmp_path):
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_kept_columns_are_unchanged(vectors, table, tmp_path, source, suffix):
     out = tmp_path / f"scores{suffix}"
-    score_table(vectors, table[source], out, columns=ABC, keep=["n", "id"], batch_size=9)
+    score_table(vectors, table[source], out, reading=ABC, keep=["n", "id"], batch_size=9)
     if suffix == ".parquet":
         found = parquet.read_table(out)
         assert found.column_names == ["row", "n", "id", "log_prob"]
@@ -98,7 +98,7 @@ def test_more_draws_come_nearer_the_mean(counts, tmp_path):
 KILLED = """
 import os, signal, sys
 import diffeo
-from diffeo.applications import score_table
+from diffeo.applications import Reading, score_table
 from diffeo.applications import scoring
 run, table, out, chunks = sys.argv[1:]
 stored = scoring._Job.store
@@ -107,7 +107,7 @@ def store(self, index, part):
         os.kill(os.getpid(), signal.SIGKILL)
     stored(self, index, part)
 scoring._Job.store = store
-score_table(diffeo.load(run), table, out, columns=("a", "b", "c"), keep=["id"], batch_size=10)
+score_table(diffeo.load(run), table, out, reading=Reading(("a", "b", "c")), keep=["id"], batch_size=10)
 """
 
 
@@ -119,7 +119,7 @@ def test_a_killed_job_goes_on(vectors, table, tmp_path):
     ended = subprocess.run(list(map(str, args)), capture_output=True, text=True, timeout=300)
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     assert not out.exists()
-    options = {"columns": ABC, "keep": ["id"], "batch_size": 10}
+    options = {"reading": ABC, "keep": ["id"], "batch_size": 10}
     scores = score_table(vectors, table[1], out, **options)
     assert (scores.resumed, scores.rows) == (40, 100)
     whole = tmp_path / "whole.parquet"
@@ -141,27 +141,27 @@ def interrupted(flow, source, out, **options):
 
 def test_other_inputs_are_named(vectors, table, tmp_path):
     out = tmp_path / "scores.csv"
-    interrupted(vectors, table[1], out, columns=ABC)
+    interrupted(vectors, table[1], out, reading=ABC)
     with pytest.raises(InputError, match="another batch_size"):
-        score_table(vectors, table[1], out, columns=ABC, batch_size=20)
+        score_table(vectors, table[1], out, reading=ABC, batch_size=20)
     with pytest.raises(InputError, match="another table"):
-        score_table(vectors, table[2], out, columns=ABC, batch_size=10)
+        score_table(vectors, table[2], out, reading=ABC, batch_size=10)
     os.utime(table[1], ns=(time.time_ns(), time.time_ns() + 1))
     with pytest.raises(InputError, match="another table"):
-        score_table(vectors, table[1], out, columns=ABC, batch_size=10)
+        score_table(vectors, table[1], out, reading=ABC, batch_size=10)
     manifest = json.loads((tmp_path / "scores.csv.parts" / "manifest.json").read_text())
     assert manifest["rows"] == 100
 
 
 def test_another_model_does_not_go_on(vectors, table, tmp_path):
     out = tmp_path / "scores.csv"
-    interrupted(vectors, table[2], out, columns=ABC)
+    interrupted(vectors, table[2], out, reading=ABC)
     other = copy.deepcopy(vectors)
     with torch.no_grad():
         next(other.parameters()).add_(1e-3)
     with pytest.raises(InputError, match="another model"):
-        score_table(other, table[2], out, columns=ABC, batch_size=10)
-    scores = score_table(vectors, table[2], out, columns=ABC, batch_size=10)
+        score_table(other, table[2], out, reading=ABC, batch_size=10)
+    scores = score_table(vectors, table[2], out, reading=ABC, batch_size=10)
     assert scores.resumed == 20
 
 
@@ -170,7 +170,7 @@ def test_a_bad_row_is_found_before_any_is_scored(vectors, table, tmp_path):
     lines[90] = lines[90].replace(lines[90].split(",")[-1], "nan")
     table[1].write_text("\n".join(lines))
     with pytest.raises(DataError, match="row 89"):
-        score_table(vectors, table[1], tmp_path / "s.csv", columns=ABC, batch_size=10)
+        score_table(vectors, table[1], tmp_path / "s.csv", reading=ABC, batch_size=10)
     assert not list(tmp_path.glob("s.csv*"))
 
 
@@ -189,8 +189,8 @@ MISTAKES = {
     "an engine": ({"engine": "spark"}, ValueError, "'spark'"),
     "a batch size": ({"batch_size": 0}, InputError, "batch_size"),
     "draws": ({"draws": 0}, InputError, "draws"),
-    "columns that are not there": ({"columns": ("a", "b", "d")}, DataError, "'d'"),
-    "too few columns": ({"columns": ("a", "b")}, DataError, r"\(2,\)"),
+    "columns that are not there": ({"reading": Reading(("a", "b", "d"))}, DataError, "'d'"),
+    "too few columns": ({"reading": Reading(("a", "b"))}, DataError, r"\(2,\)"),
     "a kept column that is not there": ({"keep": ["idd"]}, DataError, "did you mean 'id'"),
 }
 
@@ -198,9 +198,37 @@ MISTAKES = {
 @pytest.mark.parametrize("name", MISTAKES)
 def test_mistakes(name, vectors, table, tmp_path):
     options, kind, words = MISTAKES[name]
-    options = {"columns": ABC, "out": "s.csv"} | options
+    options = {"reading": ABC, "out": "s.csv"} | options
     out = tmp_path / options.pop("out")
     before = sorted(tmp_path.iterdir())
     with pytest.raises(kind, match=words):
         score_table(vectors, table[1], out, **options)
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_folder_of_pictures(pictures, tmp_path):
+    from PIL import Image
+
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    x = np.random.default_rng(0).integers(0, 256, size=(12, 4, 4), dtype=np.uint8)
+    for i, image in enumerate(x):
+        Image.fromarray(image).save(folder / f"{i:02d}.png")
+    flow = diffeo.zoo.build("nice", (1, 4, 4), size="tiny", levels=32).eval()
+    out = tmp_path / "s.parquet"
+    score_table(flow, folder, out, reading=Reading(bits=5), keep=["file"], batch_size=5)
+    assert parquet.read_table(out).column("file").to_pylist() == [f"{i:02d}.png" for i in range(12)]
+    np.save(tmp_path / "x.npy", x[:, None] >> 3)
+    score_table(flow, tmp_path / "x.npy", tmp_path / "t.parquet")
+    np.testing.assert_allclose(column(out), column(tmp_path / "t.parquet"), rtol=1e-5)
+
+
+def test_text_of_a_csv_becomes_numbers_where_all_cells_are(vectors, tmp_path):
+    rows = ["a,b,c,count,weight,name"]
+    rows += [f"0.1,0.2,{i},{i},{i if i < 90 else i / 8},{i if i < 95 else 'x'}" for i in range(100)]
+    (tmp_path / "x.csv").write_text("\n".join(rows))
+    keep = ["count", "weight", "name"]
+    out = tmp_path / "s.parquet"
+    score_table(vectors, tmp_path / "x.csv", out, reading=ABC, keep=keep, batch_size=30)
+    kinds = [str(parquet.read_schema(out).field(name).type) for name in keep]
+    assert kinds == ["int64", "double", "string"]

@@ -5,5 +5,6 @@ from __future__ import annotations
 from .coding import decode_table, encode_table
 from .sampling import sample_table
 from .scoring import Scores, score_table
+from .tables import Reading
 
-__all__ = ["Scores", "decode_table", "encode_table", "sample_table", "score_table"]
+__all__ = ["Reading", "Scores", "decode_table", "encode_table", "sample_table", "score_table"]

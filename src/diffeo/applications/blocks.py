@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..flow import Flow
+from ..rows import _slice
 from ..transforms.base import Noise
 
 _ENTRIES = 2**18
@@ -41,7 +42,7 @@ def log_prob_rows(flow: Flow, x: Tensor, start: int, *, seed: int = 0, draws: in
             if transform.stochastic:
                 generator = _generator(flow, seed, draw, block)
                 whole = transform.draw(size, generator=generator, like=flow.base.like)
-                noise = _part(whole, inside)
+                noise = _slice(whole, inside.start, inside.stop)
             each.append(flow.log_prob(x[rows], noise=noise))
         mean = torch.stack(each).double().mean(0) if draws > 1 else each[0]
         pieces.append(mean.to(each[0].dtype))
@@ -101,9 +102,3 @@ def _generator(flow: Flow, seed: int, draw: int, block: int) -> torch.Generator:
     state = int(np.random.SeedSequence((seed, draw, block)).generate_state(1, np.uint64)[0])
     # Some devices take 63 bits only.
     return torch.Generator(flow.device).manual_seed(state >> 1)
-
-
-def _part(noise: Noise, rows: slice) -> Noise:
-    if isinstance(noise, tuple):
-        return tuple(_part(n, rows) for n in noise)
-    return None if noise is None else noise[rows]

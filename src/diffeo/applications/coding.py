@@ -13,7 +13,7 @@ from ..data.stream import Table
 from ..flow import Flow
 from .blocks import check_flow, check_whole, default_batch, map_rows
 from .outputs import check_rows_output, column_names, rows_output
-from .tables import flow_levels, open_for, open_latents
+from .tables import Reading, flow_levels, open_for, open_latents
 
 Progress = Callable[[int, int | None], None]
 
@@ -23,19 +23,19 @@ def encode_table(
     table: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
-    columns: Sequence[str] | None = None,
+    reading: Reading | None = None,
     batch_size: int | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """z = f(x) of each row, in order, to .npy [n, *latent_shape], or .csv or .parquet with columns z0, z1, ...
 
-    columns: which columns of the table are the event, and their order. Integers are taken at the centre of their bin.
+    reading: which columns are the event, or how pictures are read. Integers are taken at the centre of their bin.
     Raises DataError for a table that does not fit, InputError for an option that does not.
     """
     path = Path(out)
     check_flow(flow)
     check_rows_output(path, flow.latent_shape, "latents", flat=True)
-    rows = open_for(flow, table, columns)
+    rows = open_for(flow, table, reading)
     names = column_names(None, math.prod(flow.latent_shape), "z")
     return _map(flow, rows, path, names, batch_size, progress, inverse=False)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.checks import nearest
+from ..data.images import picture_files
 from ..errors import DataError, InputError
 
 
@@ -32,7 +33,12 @@ def kept_columns(path: Path, keep: Sequence[str], size: int, start: int) -> Iter
     import pyarrow
 
     waiting: Any = None
-    reader = _parquet(path, keep, size) if path.suffix.lower() == ".parquet" else _csv(path, keep)
+    if path.is_dir():
+        reader = _files(path)
+    elif path.suffix.lower() == ".parquet":
+        reader = _parquet(path, keep, size)
+    else:
+        reader = _csv(path, keep)
     for table in reader:
         skip = min(start, len(table))
         start -= skip
@@ -74,6 +80,8 @@ def _fits(part: Path, name: str, kind: Any) -> bool:
 
 
 def _names(path: Path) -> list[str] | None:
+    if path.is_dir():
+        return ["file"]
     kind = path.suffix.lower()
     if kind == ".parquet":
         from pyarrow.parquet import read_schema
@@ -118,6 +126,12 @@ def _csv(path: Path, keep: Sequence[str], size: int = 2**14) -> Iterator[Any]:
             waiting = []
     if waiting:
         yield table(waiting)
+
+
+def _files(folder: Path) -> Iterator[Any]:
+    import pyarrow
+
+    yield pyarrow.table({"file": [p.relative_to(folder).as_posix() for p in picture_files(folder)]})
 
 
 def _parquet(path: Path, keep: Sequence[str], size: int) -> Iterator[Any]:

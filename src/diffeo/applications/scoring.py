@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..data.stream import Table, fingerprint
+from ..data.stream import Table
 from ..errors import DataError, InputError
 from ..files import write_atomically
 from ..flow import Flow
@@ -24,7 +24,15 @@ from ..parts import describe
 from .blocks import check_flow, check_whole, default_batch, log_prob_rows
 from .kept import check_kept, kept_columns, narrow
 from .outputs import check_suffix, settle, table_output
-from .tables import Forward, check_engine, check_rows, open_for, ordered_map
+from .tables import (
+    Forward,
+    Reading,
+    check_engine,
+    check_rows,
+    open_for,
+    ordered_map,
+    source_fingerprint,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -52,7 +60,7 @@ def score_table(
     table: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
-    columns: Sequence[str] | None = None,
+    reading: Reading | None = None,
     keep: Sequence[str] = (),
     draws: int = 1,
     seed: int = 0,
@@ -62,7 +70,8 @@ def score_table(
 ) -> Scores:
     """Write row, the kept columns and log_prob, in nats, of every row of a table to .parquet or .csv, in its order.
 
-    columns: which columns of the table are the event, and their order. keep: columns that are copied. For integers
+    reading: which columns are the event, or how pictures are read. keep: columns that are copied (`file`, for a folder
+    of pictures). For integers
     log_prob is the mean over `draws` draws of the dequantization noise, which depends on the seed and the row number
     alone: the same rows for every batch_size and engine (bit for bit where batch_size is a multiple of
     `blocks.block_rows(flow)` and one CPU thread computes, else to float rounding).
@@ -80,15 +89,16 @@ def score_table(
     size = default_batch(flow) if batch_size is None else batch_size
     check_whole("batch_size", size, 1)
     flow.eval()
-    opened = open_for(flow, source, columns)
+    opened = open_for(flow, source, reading)
     check_kept(source, keep, ("row", "log_prob"))
     job = _Job(
         path,
         source,
         {
             "model": _digest(flow),
-            "table": fingerprint(source),
+            "table": source_fingerprint(source),
             "columns": list(opened.columns) if opened.columns else None,
+            "reading": json.loads(json.dumps(vars(reading or Reading()))),
             "keep": list(keep),
             "draws": draws if flow.transform.stochastic else 1,
             "seed": seed if flow.transform.stochastic else 0,
@@ -101,7 +111,7 @@ def score_table(
         progress(min(rows, done * size), rows)
     starts = range(done * size, rows, size)
     if len(starts):
-        make = partial(_Scorer, flow, source, columns, size, seed, draws)
+        make = partial(_Scorer, flow, source, reading, size, seed, draws)
         kept = kept_columns(source, keep, size, starts[0]) if keep else None
         for start, log_prob in zip(starts, ordered_map(make, starts, engine), strict=True):
             job.store(start // size, _part(start, log_prob, next(kept) if kept else None))
@@ -117,13 +127,13 @@ class _Scorer:
         self,
         flow: Flow,
         table: Path,
-        columns: Sequence[str] | None,
+        reading: Reading | None,
         size: int,
         seed: int,
         draws: int,
     ) -> None:
         self.flow, self.seed, self.draws = flow, seed, draws
-        self.read = Forward(partial(open_for, flow, table, columns), size)
+        self.read = Forward(partial(open_for, flow, table, reading), size)
 
     def __call__(self, start: int) -> Array:
         x = torch.as_tensor(self.read(start), device=self.flow.device)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..data.stream import Table, open_table
+from ..data.images import image_table, picture_files
+from ..data.stream import Table, fingerprint, open_table
 from ..errors import ConfigError, DataError
 from ..flow import Flow
 from ..parts import Shape
@@ -26,19 +30,52 @@ def flow_levels(flow: Flow) -> int | None:
     return int(domain.high) + 1 if flow.discrete and domain is not None else None
 
 
-def open_for(
-    flow: Flow, path: str | os.PathLike[str], columns: Sequence[str] | None = None
-) -> Table:
+@dataclass(frozen=True)
+class Reading:
+    """How a file or a folder of pictures becomes events, as in the recipe that the flow was trained by.
+
+    columns: of a table, to use in this order. image_size (height, width), fit and channels: of pictures in a folder.
+    bits: how many of 8 bits to keep.
+    """
+
+    columns: tuple[str, ...] | None = None
+    image_size: tuple[int, int] | None = None
+    fit: str = "resize"
+    channels: int | None = None
+    bits: int | None = None
+
+
+def open_for(flow: Flow, path: str | os.PathLike[str], reading: Reading | None = None) -> Table:
     """The table of a flow's events. Raises DataError for rows of another shape."""
-    table = open_table(path, columns=columns, levels=flow_levels(flow))
+    reading = reading or Reading()
+    path, levels = Path(path).expanduser(), flow_levels(flow)
+    if path.is_dir():
+        table = image_table(
+            path,
+            picture_files(path),
+            image_size=reading.image_size,
+            fit=reading.fit,
+            channels=reading.channels,
+        )
+        table = replace(table, levels=levels)
+    else:
+        table = open_table(path, columns=reading.columns, levels=levels)
+    if reading.bits is not None:
+        table = replace(table, bits=reading.bits)
     return _fitting(table, flow.event_shape, "events")
 
 
-def open_latents(
-    flow: Flow, path: str | os.PathLike[str], columns: Sequence[str] | None = None
-) -> Table:
+def source_fingerprint(path: Path) -> str:
+    """Equal for the same file, or folder of pictures."""
+    if not path.is_dir():
+        return fingerprint(path)
+    state = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in picture_files(path)]
+    return hashlib.sha256(repr(state).encode()).hexdigest()
+
+
+def open_latents(flow: Flow, path: str | os.PathLike[str]) -> Table:
     """The table of a flow's latents: rows of its latent shape, or flat. Raises DataError for another shape."""
-    table = open_table(path, columns=columns)
+    table = open_table(path)
     flat = (math.prod(flow.latent_shape),)
     return table if table.event_shape == flat else _fitting(table, flow.latent_shape, "latents")
 
