@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-
 
 def main() -> None:
     """Entry point."""
-    from ..errors import DiffeoError, TrainingError
-    from . import training, using  # noqa: F401  (they add their commands)
-    from .app import app, say_error
+    from . import looking, training, using  # noqa: F401  (they add their commands)
+    from .app import app
 
-    try:
-        app()
-    except DiffeoError as error:
-        say_error(error)
-        sys.exit(1 if isinstance(error, TrainingError) else 2)
+    app(prog_name="diffeo")
 
 
 __all__ = ["main"]

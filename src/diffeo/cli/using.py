@@ -1,82 +1,294 @@
-"""Commands that take a run folder. Heavy modules are imported by the command that needs them."""
+"""Commands that use a run: evaluate, sample, score, encode, decode. Each imports what it needs, so --help is quick."""
 
 from __future__ import annotations
 
-import json
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from .app import AsJson, RunFolder, app, console, show_results
+from .app import (
+    AsJson,
+    RunFolder,
+    app,
+    example,
+    progress_bar,
+    say,
+    say_json,
+    show_results,
+    with_error,
+)
+from .complete import data_names
 
 
-@app.command()
+class Engine(str, Enum):
+    """Where rows are computed."""
+
+    local = "local"
+    ray = "ray"
+
+
+class Split(str, Enum):
+    """A part of the data."""
+
+    train = "train"
+    validation = "validation"
+    test = "test"
+
+
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Rows at a time.",
+        show_default="by size",
+        rich_help_panel="Machine",
+    ),
+]
+Engines = Annotated[
+    Engine,
+    typer.Option(
+        help="ray: Ray Data, on this machine or the cluster that RAY_ADDRESS names.",
+        rich_help_panel="Machine",
+    ),
+]
+Rows = Annotated[
+    str,
+    typer.Argument(
+        metavar="TABLE",
+        help="A .csv, .parquet, .npy or .npz file with the model's columns, or a folder of pictures.",
+        autocompletion=data_names,
+        show_default=False,
+    ),
+]
+Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Seed of the noise.")]
+
+
+@app.command(
+    epilog=example(
+        "diffeo evaluate runs/first",
+        "diffeo evaluate runs/first --data more.csv --json",
+    )
+)
 def evaluate(
     run: RunFolder,
-    data: Annotated[str | None, typer.Option(help="Other data than the run's own.")] = None,
-    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
-    draws: Annotated[int, typer.Option(min=1, help="Draws of dequantization noise.")] = 10,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATA",
+            help="Other data than the run's own.",
+            autocompletion=data_names,
+            show_default=False,
+        ),
+    ] = None,
+    split: Annotated[Split, typer.Option(help="Which part of the data.")] = Split.test,
+    draws: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Draws of dequantization noise, for integers.")
+    ] = 10,
     as_json: AsJson = False,
 ) -> None:
-    """Likelihood on a split, with standard error and kind, beside simple baselines."""
-    from ..errors import InputError
+    """Measure -log p on held-out data: nats and bits/dim, with standard error and kind.
+
+    Beside it: what simple models give on the same data.
+    """
     from ..evaluation import baselines
     from ..evaluation import evaluate as measure
     from ..training.run import open_run, read_data
+    from .runs import check_run, other_data
 
-    if split not in ("train", "validation", "test"):
-        raise InputError(f"split must be train, validation or test, got {split!r}")
+    check_run(run)
     flow, chosen, _ = open_run(run)
-    if data is not None:
-        source = chosen.data.model_copy(update={"source": data})
-        chosen = chosen.model_copy(update={"data": source})
-    there = read_data(chosen)
+    there = read_data(chosen if data is None else other_data(run, chosen, data))
     flow.check(there.test[:1])
     name = f"{chosen.model} ({chosen.size})"
-    rows = [measure(flow, there, split=split, draws=draws, name=name)]
-    rows += baselines(there, split=split, draws=draws)
-    results = {"rows": [vars(r) for r in rows], "split": split, "data": there.source}
-    if as_json:
-        console.print_json(json.dumps(results))
-    else:
-        show_results(results)
+    rows = [measure(flow, there, split=split.value, draws=draws, name=name)]
+    rows += baselines(there, split=split.value, draws=draws)
+    results = {"rows": [vars(r) for r in rows], "split": split.value, "data": there.source}
+    say_json(results) if as_json else show_results(results)
 
 
-@app.command()
+@app.command(
+    epilog=example(
+        "diffeo sample runs/first -n 100 --out new.csv",
+        "diffeo sample runs/first --out new.png --temperature 0.7",
+    )
+)
 def sample(
     run: RunFolder,
-    out: Annotated[Path, typer.Option(help="A .png (images), .npy or .csv (vectors) file.")],
-    n: Annotated[int, typer.Option("-n", min=1, help="How many.")] = 64,
-    temperature: Annotated[float, typer.Option(min=0.0, help="Scales the latent noise.")] = 1.0,
-    seed: Annotated[int, typer.Option(help="Seed of the samples.")] = 0,
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE",
+            help="A .csv or .parquet (vectors), .png (images) or .npy file to write.",
+        ),
+    ],
+    n: Annotated[int, typer.Option("-n", min=1, metavar="N", help="How many.")] = 64,
+    temperature: Annotated[
+        float, typer.Option(min=0.0, metavar="T", help="Scales the latent noise.")
+    ] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Same seed, same samples.")] = 0,
+    batch_size: BatchSize = None,
+    engine: Engines = Engine.local,
+    as_json: AsJson = False,
 ) -> None:
-    """Draw samples and write them to a file."""
-    import torch
+    """Draw samples into a file.
 
-    from ..training.run import open_run, read_data
-    from .output import check_output, write_samples
+    Sample i depends on the seed and i alone, not on --batch-size or --engine.
+    """
+    from ..applications import sample_table
+    from .runs import open_flow
 
-    check_output(out)
-    flow, chosen, _ = open_run(run)
-    check_output(out, flow.event_shape)
-    generator = torch.Generator(flow.device).manual_seed(seed)
-    x = flow.sample((n,), temperature=temperature, generator=generator, batch_size=1000)
-    data = read_data(chosen) if out.suffix == ".csv" else None
-    columns = None if data is None else data.columns
-    write_samples(out, x, levels=levels_of(flow), columns=columns)
-    console.print(f"{n} samples: {out}")
-
-
-@app.command()
-def report(run: RunFolder, seed: Annotated[int, typer.Option(help="Seed of samples.")] = 0) -> None:
-    """Write the run's report.html again."""
-    from ..training.run import report as write
-
-    console.print(f"report: {write(run, seed=seed)}")
+    opened = open_flow(run)
+    with progress_bar("samples") as progress:
+        path = sample_table(
+            opened.flow,
+            n,
+            out,
+            columns=opened.columns,
+            temperature=temperature,
+            seed=seed,
+            batch_size=batch_size,
+            engine=engine.value,
+            progress=progress,
+        )
+    _done(as_json, f"{n} samples: {path}", path=path, rows=n, seed=seed, temperature=temperature)
 
 
-def levels_of(flow: Any) -> int | None:
-    """Number of levels of a flow over integers."""
-    domain = flow.properties.domain
-    return int(domain.high) + 1 if flow.discrete else None
+@app.command(
+    epilog=example(
+        "diffeo score runs/first all.parquet --out scores.csv --keep id",
+    )
+)
+def score(
+    run: RunFolder,
+    table: Rows,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="A .parquet or .csv file to write.")],
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Copy this column too; may be repeated. Of pictures: file.",
+            show_default=False,
+        ),
+    ] = None,
+    draws: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Draws of dequantization noise, for integers.")
+    ] = 1,
+    seed: Seed = 0,
+    batch_size: BatchSize = None,
+    engine: Engines = Engine.local,
+    as_json: AsJson = False,
+) -> None:
+    """Write log p of every row of a table, of any size, in its order.
+
+    Columns: row, the kept ones, log_prob in nats. If it is stopped, the same command goes on.
+    """
+    from ..applications import score_table
+    from .runs import open_flow
+
+    opened = open_flow(run)
+    with progress_bar("rows") as progress:
+        scores = score_table(
+            opened.flow,
+            table,
+            out,
+            reading=opened.reading,
+            keep=tuple(keep or ()),
+            draws=draws,
+            seed=seed,
+            batch_size=batch_size,
+            engine=engine.value,
+            progress=progress,
+        )
+    mean = f"mean log p {with_error(scores.mean, scores.error)} nats ({scores.kind})"
+    if scores.outside:
+        mean = f"{scores.outside} of them outside the support, log p = -inf"
+    resumed = f", {scores.resumed} of them from before" if scores.resumed else ""
+    _done(as_json, f"{scores.rows} rows{resumed}, {mean}: {scores.path}", **vars(scores))
+
+
+@app.command(
+    epilog=example(
+        "diffeo encode runs/first table.csv --out z.npy",
+        "diffeo decode runs/first z.npy --out again.csv",
+    )
+)
+def encode(
+    run: RunFolder,
+    data: Rows,
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="A .npy, .parquet or .csv file to write.")
+    ],
+    batch_size: BatchSize = None,
+    as_json: AsJson = False,
+) -> None:
+    """Map data to latents, row by row.
+
+    Integers are taken at the centre of their bin, and decode gives them back exactly.
+    """
+    from ..applications import encode_table
+    from .runs import open_flow
+
+    opened = open_flow(run)
+    with progress_bar("rows") as progress:
+        path = encode_table(
+            opened.flow,
+            data,
+            out,
+            reading=opened.reading,
+            batch_size=batch_size,
+            progress=progress,
+        )
+    shape = opened.flow.latent_shape
+    _done(as_json, f"latents of shape {shape}: {path}", path=path, shape=shape)
+
+
+@app.command(
+    epilog=example(
+        "diffeo decode runs/first z.npy --out again.csv",
+        "diffeo decode runs/pictures z.npy --out again.png",
+    )
+)
+def decode(
+    run: RunFolder,
+    latents: Annotated[
+        str,
+        typer.Argument(
+            metavar="LATENTS",
+            help="A .npy, .parquet or .csv file of latents, as encode writes it.",
+            autocompletion=data_names,
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE",
+            help="A .csv or .parquet (vectors), .png (images) or .npy file to write.",
+        ),
+    ],
+    batch_size: BatchSize = None,
+    as_json: AsJson = False,
+) -> None:
+    """Map latents to data, row by row."""
+    from ..applications import decode_table
+    from .runs import open_flow
+
+    opened = open_flow(run)
+    with progress_bar("rows") as progress:
+        path = decode_table(
+            opened.flow,
+            latents,
+            out,
+            columns=opened.columns,
+            batch_size=batch_size,
+            progress=progress,
+        )
+    shape = opened.flow.event_shape
+    _done(as_json, f"data of shape {shape}: {path}", path=path, shape=shape)
+
+
+def _done(as_json: bool, sentence: str, **facts: Any) -> None:
+    say_json(facts) if as_json else say(sentence)
