@@ -1,0 +1,149 @@
+"""Measure the rounding errors of every registered transform, family and zoo model into results/numerics.json.
+
+    python scripts/numerics.py
+
+It walks the table of the conformance tests (tests/conformance/table.py), with parameters far from initialization and
+inputs that reach every branch, drawn by the oracle (`diffeo.testing`). The truth is float64: the autograd Jacobian's
+log|det| of the same, rounded, numbers. A minute or two on one thread.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import sys
+from collections.abc import Callable, Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # the table is a test's
+
+from results import machine  # noqa: E402
+from tests.conformance.table import FAMILIES, TRANSFORMS, ZOO  # noqa: E402
+
+import diffeo  # noqa: E402
+from diffeo.families import Family  # noqa: E402
+from diffeo.nets import Conditioner  # noqa: E402
+from diffeo.testing.bijection import EPS  # noqa: E402
+from diffeo.testing.case import Case, call_inverse, cast, condition, gap, jacobian  # noqa: E402
+from diffeo.testing.execution import AUTOCAST_BUDGET, FLOAT32_BUDGET  # noqa: E402
+from diffeo.testing.randomize import draw_event, randomize  # noqa: E402
+from diffeo.testing.transforms import transform_case  # noqa: E402
+
+SEEDS = (0, 1, 2)
+ROWS = 32
+
+
+def family_case(family: Family, seed: int) -> Case:
+    """Every scalar is one example with its own parameters N(0, 1), as in `diffeo.testing.check_family`."""
+    module = randomize(copy.deepcopy(family).double().eval(), seed)
+    g = torch.Generator().manual_seed(seed)
+    params = torch.randn((ROWS, family.num_params), generator=g, dtype=torch.float64)
+    x = draw_event(family.properties.domain, (), ROWS, seed)
+    y = draw_event(family.properties.codomain, (), ROWS, seed + 2).double()
+    return Case(type(family).__name__, module, (x.double(), params), (y, params))
+
+
+def cases(build: Callable[[], Any]) -> Iterator[Case]:
+    for seed in SEEDS:
+        torch.manual_seed(seed)
+        part = build()
+        if isinstance(part, diffeo.Flow):
+            # Integers have no Jacobian: the numbers are those of the float flow under the dequantizer.
+            part = part.continuous.transform
+        yield (
+            family_case(part, seed) if isinstance(part, Family) else transform_case(part, seed=seed)
+        )
+
+
+def measure(case: Case) -> dict[str, float | None]:
+    """Errors of one case; round trips relative to the largest magnitude (at least 1), ladj in nats."""
+    wide = float(condition(case.jacobian).max())
+    truth = torch.linalg.slogdet(case.jacobian)[1]
+    found: dict[str, float | None] = {
+        "condition": wide,
+        "largest_ladj": float(truth.abs().max()),
+        "round_trip_float64": round_trip(case.module, case.args, case.inverse_args),
+        "ladj_float64": nats(case.forward[1], truth),
+    }
+    relative = float(((case.forward[1] - truth).abs() / truth.abs().clamp(min=1)).max().detach())
+    found["share_float64"] = relative / (1e-8 + min(100 * EPS * wide, 1e-4))
+
+    single, args = case.copy().float(), cast(case.args, torch.float32)
+    exact, exact_args = copy.deepcopy(single).double(), cast(args, torch.float64)
+    expected = case.apply(exact, exact_args)
+    truth = torch.linalg.slogdet(jacobian(lambda *a: case.apply(exact, a)[0], exact_args))[1]
+    out = case.apply(single, args)
+    found["round_trip_float32"] = round_trip(single, args, cast(case.inverse_args, torch.float32))
+    found["ladj_float32"] = nats(out[1], truth)
+    budget = FLOAT32_BUDGET * min(max(wide**0.5, 1.0), 100.0)
+    found["share_float32"] = gap(out, expected) / budget
+
+    found["ladj_bfloat16"] = found["share_bfloat16"] = None
+    if any(isinstance(m, nn.Linear | Conditioner) for m in single.modules()):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            out = case.apply(single, args)
+        found["ladj_bfloat16"] = nats(out[1], truth)
+        size = case.args[0][0].numel()
+        shares = [
+            (a.double() - b).abs().max() / (1 + b.abs().max() + (size if b.ndim == 1 else 0))
+            for a, b in zip(out, expected, strict=True)
+        ]
+        found["share_bfloat16"] = float(torch.stack(shares).max().detach()) / AUTOCAST_BUDGET
+    return found
+
+
+def round_trip(module: nn.Module, args: Any, inverse_args: Any) -> float:
+    """The larger of inverse(forward(x)) - x and forward(inverse(z)) - z."""
+    z = module(*args)[0]
+    back = call_inverse(module, (z, *args[1:]))[0]
+    x = call_inverse(module, inverse_args)[0]
+    again = module(x, *inverse_args[1:])[0]
+    return max(gap(back, args[0]), gap(again, inverse_args[0]))
+
+
+def nats(ladj: Tensor, truth: Tensor) -> float:
+    return float((ladj.double() - truth).abs().max().detach())
+
+
+def worst(rows: list[dict[str, float | None]]) -> dict[str, float | None]:
+    keys = rows[0]
+    return {k: max((r[k] for r in rows if r[k] is not None), default=None) for k in keys}  # type: ignore[type-var]
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    rows = []
+    tables: list[tuple[str, dict[str, Callable[[], Any]]]] = [
+        ("transforms", TRANSFORMS),
+        ("families", FAMILIES),
+        ("zoo", ZOO),
+    ]
+    for part, table in tables:
+        for name, build in table.items():
+            found = [case for case in cases(build) if not case.stochastic]
+            if not found or found[0].inverse_args is None:
+                continue  # a dequantizer: no Jacobian, and integers come back exactly, which the tests check
+            rows.append({"part": part, "name": name, **worst([measure(c) for c in found])})
+    document = {
+        "command": "python scripts/numerics.py",
+        "machine": machine(),
+        "versions": f"diffeo {diffeo.__version__}, torch {torch.__version__}",
+        "date": str(date.today()),
+        "seeds": list(SEEDS),
+        "budgets": {"float32": FLOAT32_BUDGET, "bfloat16": AUTOCAST_BUDGET},
+        "rows": rows,
+    }
+    path = ROOT / "results" / "numerics.json"
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(document, indent=1) + "\n")
+    temporary.replace(path)
+
+
+if __name__ == "__main__":
+    main()
