@@ -2,13 +2,20 @@
 
 import os
 import socket
+import subprocess
+import sys
 from functools import partial
 
 import pytest
 import torch
 import torch.multiprocessing as mp
+from tests.training import two_processes
 
 from diffeo.transforms import ActNorm, BatchNorm, Chain, Checkerboard, Standardize
+
+GLOO = pytest.mark.skipif(
+    not torch.distributed.is_gloo_available(), reason="torch was built without gloo"
+)
 
 
 def data():
@@ -49,9 +56,7 @@ def worker(rank, port, queue):
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.skipif(
-    not torch.distributed.is_gloo_available(), reason="torch was built without gloo"
-)
+@GLOO
 def test_two_ranks_agree_with_one():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
@@ -68,3 +73,59 @@ def test_two_ranks_agree_with_one():
     buffers, grads = outcome(data(), 10)
     for mine, theirs in zip((*buffers, *grads), found, strict=True):
         assert torch.allclose(mine, torch.tensor(theirs, dtype=torch.float64), atol=1e-9)
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory):
+    """Where two processes under torchrun left what they trained.
+
+    In float64: a bias in front of a batch norm has no gradient but rounding, which Adam divides by itself.
+    """
+    folder = tmp_path_factory.mktemp("ranks")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command += ["-m", "tests.training.two_processes", str(folder)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, timeout=300)
+    assert done.returncode == 0, done.stderr.decode()[-3000:]
+    return folder
+
+
+@GLOO
+def test_two_processes_train_as_one(ranks):
+    model, run = two_processes.trained()
+    for rank in (0, 1):
+        state, (train, validation) = torch.load(ranks / f"{rank}.pt", weights_only=True)
+        for name, value in model.state_dict().items():
+            error = float((value.double() - state[name].double()).abs().max())
+            assert error <= 1e-5, f"{name} of rank {rank} is off by {error}"
+        for mine, theirs in (
+            (run.history["train"], train),
+            (run.history["validation"], validation),
+        ):
+            assert [p[0] for p in mine] == [p[0] for p in theirs]
+            assert [p[1] for p in mine] == pytest.approx([p[1] for p in theirs], abs=1e-4)
+
+
+@GLOO
+def test_only_the_first_process_writes(ranks):
+    run = ranks / "run"
+    assert sorted(p.relative_to(run).as_posix() for p in run.rglob("*") if p.is_file()) == [
+        "checkpoints/last.ckpt",
+        "metrics.csv",
+    ]
+    steps = [line.split(",")[0] for line in (run / "metrics.csv").read_text().splitlines()[1:]]
+    assert steps.count("10") == 2  # the loss and the validation, once each
+
+
+def test_the_noise_of_an_example_does_not_depend_on_the_shares():
+    from diffeo.training.noise import noise_of
+    from diffeo.training.rows import Batch
+
+    model = two_processes.flow()
+    x = two_processes.data(7)
+    (whole, *_) = noise_of(model, Batch(x, None, None, 3, 0, 7), 0, 3)
+    shares = [
+        noise_of(model, Batch(x[a:b], None, None, 3, a, 7), 0, 3)[0] for a, b in ((0, 3), (3, 7))
+    ]
+    assert torch.equal(torch.cat(shares), whole)
+    assert not torch.equal(noise_of(model, Batch(x, None, None, 4, 0, 7), 0, 4)[0], whole)

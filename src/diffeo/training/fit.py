@@ -6,7 +6,7 @@ import logging
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -222,6 +222,7 @@ def _train(
     """Run Lightning's Trainer for what is left of the budget."""
     import lightning.pytorch as pl
 
+    from .batch_norm import global_batch_norm
     from .divergence import Diverged
     from .logs import make_loggers
     from .machines import main_process, trainer_arguments
@@ -255,8 +256,10 @@ def _train(
         use_distributed_sampler=False,
     )
     start_weights = None if module.checkpoint is not None else _copy(module.flow)
+    shared = global_batch_norm(module.flow) if trainer.world_size > 1 else nullcontext()
     try:
-        trainer.fit(module, _stream(rows, settings, start))
+        with shared:
+            trainer.fit(module, _stream(rows, settings, start))
     except Diverged:
         module.flow.to("cpu").load_state_dict(_last_good(module) or start_weights or {})
         raise

@@ -1,0 +1,69 @@
+"""What both the single process and the two ranks of test_distributed.py train; `python -m` runs one rank."""
+
+import sys
+from functools import partial
+
+import torch
+
+import diffeo
+from diffeo.families import Affine
+from diffeo.nets import ConvResNet
+from diffeo.transforms import (
+    ActNorm,
+    BatchNorm,
+    Chain,
+    Checkerboard,
+    Coupling,
+    Flatten,
+)
+from diffeo.zoo.preprocessing import preprocessing
+
+
+def flow():
+    torch.manual_seed(0)
+    net = partial(ConvResNet, width=4, blocks=1, batch_norm=True)
+    couplings = [
+        part
+        for flip in (False, True)
+        for part in (
+            partial(Coupling, family=Affine(), net=net, partition=partial(Checkerboard, flip=flip)),
+            BatchNorm,
+            ActNorm,
+        )
+    ]
+    parts = [*preprocessing((1, 4, 4), 16), *couplings, Flatten]
+    return diffeo.Flow(Chain((1, 4, 4), parts)).double()
+
+
+def data(n):
+    """101 rows in batches of 20: the last of an epoch has one, and leaves a process with none."""
+    g = torch.Generator().manual_seed(n)
+    return torch.randint(0, 16, (n, 1, 4, 4), generator=g, dtype=torch.uint8)
+
+
+def trained(folder=None):
+    model = flow()
+    run = diffeo.fit(
+        model,
+        data(101),
+        validation=data(31),
+        folder=folder,
+        batch_size=20,
+        steps=50,
+        validate_every=10,
+        checkpoint_steps=25,
+        ema=0.9,
+        warmup=5,
+        lr=1e-3,
+        progress=False,
+        threads=1,
+    )
+    return model, run
+
+
+if __name__ == "__main__":
+    (where,) = sys.argv[1:]
+    model, run = trained(f"{where}/run")
+    rank = torch.distributed.get_rank()
+    curves = run.history["train"], run.history["validation"]
+    torch.save((model.state_dict(), curves), f"{where}/{rank}.pt")
