@@ -1,10 +1,11 @@
-"""Real NVP on vectors: train step, log_prob and sample, beside the bare networks and the peers that are installed.
+"""Real NVP on vectors, beside the bare networks and the peers that are installed.
 
-    python -m benchmarks [--repeats 30] [--threads 2]
+    python -m benchmarks [--repeats 30] [--threads 1] [--no-compile]
 
-All contestants have the same width, depth, batch and threads, and take turns in one process; the table shows medians,
-and the ratio to the bare networks, which is the floor. Peers come with `pip install diffeo[bench]`; one that is missing
-is left out. The outcome is stored in results/bench.json.
+Train step, log_prob and sample, eager and compiled: all contestants have the same width, depth, batch and threads and
+take turns in one process; medians, and the ratio to the bare networks in the same mode, which is the floor. Peak memory
+of a train step and import time are measured in a process of their own. Peers come with `pip install diffeo[bench]`; one
+that is missing is left out. The outcome is stored in results/bench.json and drawn into docs/images/bench.svg.
 """
 
 from __future__ import annotations
@@ -13,150 +14,187 @@ import argparse
 import json
 import os
 import platform
+import resource
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
-from importlib.util import find_spec
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
 
-import diffeo
+from .contestants import CONTESTANTS, Contestant, Size, build, installed
 
-D, BATCH, LAYERS, WIDTH = 32, 512, 8, 128
+ROOT = Path(__file__).resolve().parent.parent
+SIZES = (Size(32, 512), Size(784, 256))
+WARM_UP = 3
 Call = Callable[[], object]
 
 
-def stepper(module: nn.Module, loss: Callable[[], Tensor]) -> Call:
-    optimizer = torch.optim.Adam(module.parameters(), lr=1e-4, fused=True)
+def calls(contestant: Contestant, size: Size, *, compiled: bool) -> dict[str, Call]:
+    """What is timed, by name."""
+    x = torch.randn(size.batch, size.features)
+    log_prob, sample = contestant.log_prob, contestant.sample
+    if compiled:
+        log_prob = torch.compile(log_prob, dynamic=False)
+        sample = torch.compile(sample, dynamic=False)
+    optimizer = torch.optim.Adam(contestant.module.parameters(), lr=1e-4, fused=True)
 
     def step() -> None:
         optimizer.zero_grad()
-        loss().backward()
+        (-log_prob(x).mean()).backward()
         optimizer.step()
 
-    return step
-
-
-def ours(x: Tensor) -> dict[str, Call]:
-    flow = diffeo.zoo.build(
-        "realnvp", (D,), layers=LAYERS, hidden=(WIDTH, WIDTH), standardize=False
-    )
     return {
-        "train step": stepper(flow, lambda: -flow.log_prob(x).mean()),
-        "log_prob": torch.no_grad()(lambda: flow.log_prob(x)),
-        "sample": lambda: flow.sample((BATCH,)),
+        "train step": step,
+        "log_prob": torch.no_grad()(lambda: log_prob(x)),
+        "sample": torch.no_grad()(sample),
     }
 
 
-def bare(x: Tensor) -> dict[str, Call]:
-    """The networks of the couplings alone, on half of the input each."""
-    nets = nn.ModuleList(
-        nn.Sequential(
-            nn.Linear(D // 2, WIDTH),
-            nn.ReLU(),
-            nn.Linear(WIDTH, WIDTH),
-            nn.ReLU(),
-            nn.Linear(WIDTH, D),
-        )
-        for _ in range(LAYERS)
-    )
-    half = x[:, : D // 2].contiguous()
+def prepare(size: Size, compile_all: bool) -> tuple[dict[str, dict[str, Call]], dict[str, Any]]:
+    """Every contestant's calls, by "name" or "name, compiled"; and how long compiling took, or why it failed."""
+    entered: dict[str, dict[str, Call]] = {}
+    compiling: dict[str, Any] = {}
+    for name in installed():
+        entered[name] = calls(build(name, size), size, compiled=False)
+        if not compile_all:
+            continue
+        torch._dynamo.reset()
+        made = calls(build(name, size), size, compiled=True)
+        start = time.perf_counter()
+        try:
+            for call in made.values():
+                call()
+        except Exception as error:
+            compiling[name] = f"fails: {type(error).__name__}"
+            continue
+        compiling[name] = round(time.perf_counter() - start, 1)
+        entered[f"{name}, compiled"] = made
+    return entered, compiling
 
-    def run() -> Tensor:
-        return torch.stack([net(half).mean() for net in nets]).sum()
 
-    forward = torch.no_grad()(run)
-    return {"train step": stepper(nets, run), "log_prob": forward, "sample": forward}
-
-
-def nflows(x: Tensor) -> dict[str, Call]:
-    from nflows.distributions.normal import StandardNormal
-    from nflows.flows.base import Flow
-    from nflows.transforms.base import CompositeTransform
-    from nflows.transforms.coupling import AffineCouplingTransform
-
-    def net(i: int, o: int) -> nn.Module:
-        class Plain(nn.Sequential):
-            def forward(self, v: Tensor, context: object = None) -> Tensor:
-                return super().forward(v)
-
-        return Plain(
-            nn.Linear(i, WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, o)
-        )
-
-    masks = [(torch.arange(D) + i) % 2 for i in range(LAYERS)]
-    flow = Flow(
-        CompositeTransform([AffineCouplingTransform(m, net) for m in masks]), StandardNormal([D])
-    )
+def interleaved(entered: dict[str, dict[str, Call]], repeats: int) -> dict[str, dict[str, Any]]:
+    """Median, least and largest milliseconds of each call, the contestants taking turns."""
+    times: dict[str, dict[str, list[float]]] = {n: {w: [] for w in c} for n, c in entered.items()}
+    for i in range(repeats + WARM_UP):
+        for name, each in entered.items():
+            for what, call in each.items():
+                start = time.perf_counter()
+                call()
+                if i >= WARM_UP:
+                    times[name][what].append(1e3 * (time.perf_counter() - start))
     return {
-        "train step": stepper(flow, lambda: -flow.log_prob(x).mean()),
-        "log_prob": torch.no_grad()(lambda: flow.log_prob(x)),
-        "sample": torch.no_grad()(lambda: flow.sample(BATCH)),
+        name: {
+            what: {"median": statistics.median(t), "least": min(t), "largest": max(t)}
+            for what, t in each.items()
+        }
+        for name, each in times.items()
     }
 
 
-def zuko(x: Tensor) -> dict[str, Call]:
-    validate = torch.distributions.Distribution._validate_args
-    import zuko as library
+def peak_memory(name: str, size: Size) -> None:
+    """Print by how many MiB the peak resident memory grows over three train steps (for a process of its own)."""
+    contestant = build(name, size)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    step = calls(contestant, size, compiled=False)["train step"]
+    for _ in range(3):
+        step()
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 
-    # zuko switches this off for all of torch when it is imported.
-    torch.distributions.Distribution.set_default_validate_args(validate)
-    flow = library.flows.NICE(D, transforms=LAYERS, hidden_features=(WIDTH, WIDTH))
-    return {
-        "train step": stepper(flow, lambda: -flow().log_prob(x).mean()),
-        "log_prob": torch.no_grad()(lambda: flow().log_prob(x)),
-        "sample": torch.no_grad()(lambda: flow().sample((BATCH,))),
-    }
+
+def child(*arguments: str) -> float:
+    out = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=True)
+    return float(out.stdout.split()[-1])
+
+
+def import_seconds(module: str) -> float:
+    """Seconds of `import module` after `import torch`, the median of five processes."""
+    code = f"import time, torch; t = time.perf_counter(); import {module}; print(time.perf_counter() - t)"
+    return statistics.median(child("-c", code) for _ in range(5))
+
+
+def machine() -> str:
+    names = [s for s in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in s]
+    model = names[0].split(":", 1)[1].strip() if names else platform.machine()
+    return f"{model}, {os.cpu_count()} cores"
+
+
+def show(size: Size, rows: dict[str, dict[str, Any]]) -> None:
+    print(f"\n{size}; ms (ratio to the bare networks in the same mode)")
+    for name, row in rows.items():
+        mode = ", compiled" if name.endswith(", compiled") else ""
+        floor = rows["bare networks" + mode]
+        shown = [
+            f"{what} {t['median']:7.2f} ({t['median'] / floor[what]['median']:.2f})"
+            for what, t in row.items()
+        ]
+        print(f"{name:24}", "  ".join(shown))
+
+
+def draw(document: dict[str, Any], path: Path) -> None:
+    """Bars of the train step, one group a size."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, len(document["tables"]), figsize=(9, 3.2), squeeze=False)
+    for axis, table in zip(axes[0], document["tables"], strict=True):
+        names = list(table["rows"])
+        medians = [table["rows"][n]["train step"]["median"] for n in names]
+        colours = ["#4c72b0" if n.startswith("diffeo") else "#b0b0b0" for n in names]
+        axis.barh(names[::-1], medians[::-1], color=colours[::-1])
+        axis.set_title(table["size"], fontsize=8)
+        axis.set_xlabel("train step, ms", fontsize=8)
+        axis.tick_params(labelsize=7)
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=30)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--no-compile", action="store_true")
+    parser.add_argument("--memory", nargs=2, metavar=("NAME", "SIZE"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    torch.manual_seed(0)
-    x = torch.randn(BATCH, D)
-    contestants = {"bare networks": bare(x), "diffeo": ours(x)}
-    for make in (nflows, zuko):
-        if find_spec(make.__name__):
-            contestants[make.__name__] = make(x)
-    times: dict[str, dict[str, list[float]]] = {
-        name: {what: [] for what in calls} for name, calls in contestants.items()
-    }
-    for i in range(arguments.repeats + 3):
-        for name, calls in contestants.items():
-            for what, call in calls.items():
-                start = time.perf_counter()
-                call()
-                if i >= 3:  # warm-up
-                    times[name][what].append(1e3 * (time.perf_counter() - start))
-    rows = {
-        name: {what: statistics.median(t) for what, t in each.items()}
-        for name, each in times.items()
-    }
-    floor = rows["bare networks"]
-    print(
-        f"Real NVP, D={D}, batch {BATCH}, {LAYERS} layers, MLP 2x{WIDTH}; ms (ratio to the bare networks)"
-    )
-    for name, row in rows.items():
-        shown = [f"{what} {ms:6.1f} ({ms / floor[what]:.2f})" for what, ms in row.items()]
-        print(f"{name:14}", "  ".join(shown))
+    if arguments.memory:
+        name, index = arguments.memory
+        peak_memory(name, SIZES[int(index)])
+        return
+    tables = []
+    for i, size in enumerate(SIZES):
+        entered, compiling = prepare(size, not arguments.no_compile)
+        rows = interleaved(entered, arguments.repeats)
+        show(size, rows)
+        memory = {n: child("-m", "benchmarks", "--memory", n, str(i)) for n in installed()}
+        print("peak memory of a train step, MiB:", {n: round(m, 1) for n, m in memory.items()})
+        print("compile time, s:", compiling)
+        tables.append(
+            {"size": str(size), "rows": rows, "memory_mib": memory, "compile_seconds": compiling}
+        )
+    libraries = [n for n in installed() if n != "bare networks"]
+    imports = {n: import_seconds(CONTESTANTS[n][1]) for n in libraries}
+    print("import time over torch, s:", {n: round(s, 3) for n, s in imports.items()})
     document = {
         "command": f"python -m benchmarks --repeats {arguments.repeats} --threads {arguments.threads}",
-        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
-        "versions": f"diffeo {diffeo.__version__}, torch {torch.__version__}",
+        "machine": machine(),
+        "versions": ", ".join(f"{n} {version(n)}" for n in ("torch", *libraries)),
         "date": time.strftime("%Y-%m-%d"),
-        "median_ms": rows,
-        "spread_ms": {
-            n: {w: [min(t), max(t)] for w, t in each.items()} for n, each in times.items()
-        },
+        "tables": tables,
+        "import_seconds": imports,
     }
-    path = Path(__file__).resolve().parent.parent / "results" / "bench.json"
+    path = ROOT / "results" / "bench.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(document, indent=1) + "\n")
+    draw(document, ROOT / "docs" / "images" / "bench.svg")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,158 @@
+"""Real NVP on vectors, built alike in every library: affine couplings, with MLPs of two hidden layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor, nn
+
+import diffeo
+
+
+@dataclass(frozen=True)
+class Size:
+    """Of the events, the batch and the networks."""
+
+    features: int
+    batch: int
+    layers: int = 8
+    width: int = 128
+
+    def __str__(self) -> str:
+        return f"D={self.features}, batch {self.batch}, {self.layers} couplings, MLP 2x{self.width}"
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A model with the two functions that are timed; a train step is `-log_prob(x).mean()`, its gradient, and Adam."""
+
+    module: nn.Module
+    log_prob: Callable[[Tensor], Tensor]
+    sample: Callable[[], Tensor]
+
+
+def mlp(inputs: int, outputs: int, width: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(inputs, width),
+        nn.ReLU(),
+        nn.Linear(width, width),
+        nn.ReLU(),
+        nn.Linear(width, outputs),
+    )
+
+
+def bare(size: Size) -> Contestant:
+    """The networks of the couplings alone, each on half of the input: the floor."""
+    half = size.features // 2
+    nets = nn.ModuleList(mlp(half, size.features, size.width) for _ in range(size.layers))
+    noise = torch.randn(size.batch, half)
+
+    def run(x: Tensor) -> Tensor:
+        return torch.stack([net(x[:, :half]).sum(1) for net in nets]).sum(0)
+
+    return Contestant(nets, run, lambda: run(noise))
+
+
+def ours(size: Size) -> Contestant:
+    flow = diffeo.zoo.build(
+        "realnvp",
+        (size.features,),
+        layers=size.layers,
+        hidden=(size.width, size.width),
+        standardize=False,
+    )
+    return Contestant(flow, flow, lambda: flow.sample((size.batch,)))
+
+
+def nflows(size: Size) -> Contestant:
+    from nflows.distributions.normal import StandardNormal
+    from nflows.flows.base import Flow
+    from nflows.transforms.base import CompositeTransform
+    from nflows.transforms.coupling import AffineCouplingTransform
+
+    class Plain(nn.Module):
+        def __init__(self, inputs: int, outputs: int) -> None:
+            super().__init__()
+            self.net = mlp(inputs, outputs, size.width)
+
+        def forward(self, x: Tensor, context: object = None) -> Tensor:
+            return self.net(x)
+
+    masks = [(torch.arange(size.features) + i) % 2 for i in range(size.layers)]
+    couplings = CompositeTransform([AffineCouplingTransform(m, Plain) for m in masks])
+    flow = Flow(couplings, StandardNormal([size.features]))
+    return Contestant(flow, flow.log_prob, lambda: flow.sample(size.batch))
+
+
+def normflows(size: Size) -> Contestant:
+    import normflows as library
+
+    half = size.features // 2
+    layers: list[nn.Module] = []
+    for _ in range(size.layers):
+        net = library.nets.MLP([half, size.width, size.width, size.features], init_zeros=True)
+        layers += [
+            library.flows.AffineCouplingBlock(net, scale_map="exp"),
+            library.flows.Permute(size.features, mode="swap"),
+        ]
+    flow = library.NormalizingFlow(library.distributions.DiagGaussian(size.features), layers)
+    return Contestant(flow, flow.log_prob, lambda: flow.sample(size.batch)[0])
+
+
+def freia(size: Size) -> Contestant:
+    import FrEIA.framework as framework
+    import FrEIA.modules as modules
+
+    flow = framework.SequenceINN(size.features)
+    for _ in range(size.layers):
+        # One coupling with a permutation; its scaling of all entries cannot be left out.
+        flow.append(
+            modules.AllInOneBlock,
+            subnet_constructor=lambda i, o: mlp(i, o, size.width),
+            reverse_permutation=True,
+        )
+
+    def log_prob(x: Tensor) -> Tensor:
+        z, ladj = flow(x)
+        return torch.distributions.Normal(0.0, 1.0).log_prob(z).sum(1) + ladj
+
+    return Contestant(
+        flow, log_prob, lambda: flow(torch.randn(size.batch, size.features), rev=True)[0]
+    )
+
+
+def zuko(size: Size) -> Contestant:
+    validate = torch.distributions.Distribution._validate_args
+    import zuko as library
+
+    # zuko switches this off for all of torch when it is imported.
+    torch.distributions.Distribution.set_default_validate_args(validate)
+    flow = library.flows.NICE(
+        size.features, transforms=size.layers, hidden_features=(size.width, size.width)
+    )
+    return Contestant(flow, lambda x: flow().log_prob(x), lambda: flow().sample((size.batch,)))
+
+
+# By the name under which they are shown, with the module that must be importable.
+CONTESTANTS: dict[str, tuple[Callable[[Size], Contestant], str]] = {
+    "bare networks": (bare, "torch"),
+    "diffeo": (ours, "diffeo"),
+    "nflows": (nflows, "nflows"),
+    "normflows": (normflows, "normflows"),
+    "FrEIA": (freia, "FrEIA"),
+    "zuko": (zuko, "zuko"),
+}
+
+
+def installed() -> tuple[str, ...]:
+    """Names of the contestants whose library is here."""
+    return tuple(name for name, (_, module) in CONTESTANTS.items() if find_spec(module))
+
+
+def build(name: str, size: Size) -> Contestant:
+    """A contestant under a fixed seed."""
+    torch.manual_seed(0)
+    return CONTESTANTS[name][0](size)
