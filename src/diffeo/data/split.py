@@ -87,8 +87,8 @@ class Sorter:
             self.counts[0] += len(records)
             return
         self._type = records.dtype
-        which = (records["key"] >> np.uint64(64 - self.bits)).astype(np.int64)
-        records = records[np.argsort(which, kind="stable")]
+        which = (records["key"] >> np.uint64(64 - self.bits)).astype(np.uint16)
+        records = records.take(np.argsort(which, kind="stable"))
         counts = np.bincount(which, minlength=2**self.bits)
         end = 0
         for i in np.flatnonzero(counts).tolist():
@@ -102,10 +102,10 @@ class Sorter:
 
         if self.folder is not None:
             records = np.fromfile(self.folder / f"range-{i}", dtype=self._type)
-            return records[np.argsort(records["key"], kind="stable")]
+            return _in_order(records)
         if not self._sorted:
             records = np.concatenate(self._held)
-            self._held = [records[np.argsort(records["key"], kind="stable")]]
+            self._held = [_in_order(records)]
             self._sorted = True
         return self._held[0]
 
@@ -130,6 +130,12 @@ class Sorter:
                 yield records
                 if self.folder is not None:
                     (self.folder / f"range-{i}").unlink()
+
+
+def _in_order(records: Array) -> Array:
+    import numpy as np
+
+    return records.take(np.argsort(np.ascontiguousarray(records["key"]), kind="stable"))
 
 
 def split_pieces(
