@@ -114,8 +114,8 @@ def volume() -> None:
 
 def bend(x: Tensor) -> tuple[Tensor, Tensor]:
     """A map of the plane that is one coupling by hand, and its log|det|."""
-    s = 0.7 * (1.5 * x[..., 0]).sin()
-    return torch.stack((x[..., 0], x[..., 1] * s.exp() + 0.6 * x[..., 0].square()), -1), s
+    s = 0.6 * (1.2 * x[..., 0]).sin()
+    return torch.stack((x[..., 0], x[..., 1] * s.exp() + 0.3 * x[..., 0].square()), -1), s
 
 
 def cells() -> None:
@@ -126,20 +126,19 @@ def cells() -> None:
         from matplotlib import colormaps
 
         axes = figure.subplots(1, 2)
-        low, high = -0.7, 0.7
+        low, high = -0.6, 0.6
         for i in range(len(side) - 1):
             for j in range(len(side) - 1):
                 a, b, c, d = side[i], side[i + 1], side[j], side[j + 1]
-                t = torch.linspace(0, 1, 8)[:, None]
+                t = torch.linspace(0, 1, 5)[:-1, None]
                 corners = torch.tensor([[a, c], [b, c], [b, d], [a, d]])
                 ends = corners.roll(-1, 0)
                 path = torch.cat([p + t * (q - p) for p, q in zip(corners, ends, strict=True)])
                 ladj = bend(corners.mean(0))[1]
                 color = colormaps["coolwarm"](float((ladj - low) / (high - low)))
-                for ax, points in zip(axes, (path, bend(path)[0]), strict=True):
-                    ax.fill(points[:, 0], points[:, 1], facecolor=color, edgecolor="none")
-                    ax.plot(points[:, 0], points[:, 1], color=paint.INK, linewidth=0.4)
-        x = torch.tensor([0.75, 0.75])
+                for ax, points in zip(axes, (corners, bend(path)[0]), strict=True):
+                    ax.fill(*points.T, facecolor=color, edgecolor="#222222", linewidth=0.3)
+        x = torch.tensor([0.625, 0.625])
         h = 0.125
         corners = x + h * torch.tensor([[-1.0, -1], [1, -1], [1, 1], [-1, 1]])
         j = torch.autograd.functional.jacobian(lambda v: bend(v)[0], x)

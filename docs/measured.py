@@ -1,0 +1,95 @@
+"""Stored numbers in the documentation: `<!-- stored FILE KEY.KEY FORMAT -->`, `<!-- facts FILE KEY -->`, tables."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).resolve().parent.parent / "results"
+MISSING = "*not measured yet*"
+PLACE = re.compile(r"<!-- (stored|facts|numerics) ?(.*?) -->")
+
+
+def stored(name: str, keys: str = "") -> Any:
+    """A value of results/NAME.json by its dotted keys, or None."""
+    path = RESULTS / f"{name}.json"
+    value = json.loads(path.read_text()) if path.exists() else None
+    for key in filter(None, keys.split(".")):
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def number(arguments: str) -> str:
+    """One number: `<!-- stored tutorial moons.nats .3f -->`."""
+    name, keys, form = arguments.split()
+    value = stored(name, keys)
+    return MISSING if value is None else format(value, form)
+
+
+def facts(arguments: str) -> str:
+    """Where numbers come from: command, seed, machine, versions, date."""
+    document = stored(*arguments.split())
+    if document is None:
+        return MISSING
+    seed = f"seed {document['seed']}, " if "seed" in document else ""
+    return (
+        f"<small>`{document['command']}`, {seed}{document['machine']}, {document['versions']}, "
+        f"{document['date']}.</small>"
+    )
+
+
+def power(value: float | None) -> str:
+    """3e-07 as 3·10⁻⁷; an exact 0 stays."""
+    if value is None:
+        return "–"
+    if value == 0:
+        return "0"
+    if 1e-2 <= value < 1e3:
+        return f"{value:.2g}" if value < 100 else f"{value:.0f}"
+    mantissa, exponent = f"{value:.0e}".split("e")
+    raised = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{mantissa}·10{raised}"
+
+
+COLUMNS = {
+    "round_trip_float64": "round trip, float64",
+    "round_trip_float32": "float32",
+    "ladj_float64": "ladj, float64",
+    "ladj_float32": "float32",
+    "ladj_bfloat16": "bfloat16",
+    "share": "budget used",
+}
+
+
+def numerics(part: str) -> str:
+    """The error table of one part: transforms and families by name, the zoo by model; the worst of its entries."""
+    document = stored("numerics")
+    if document is None:
+        return MISSING
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in document["rows"]:
+        if row["part"] == part:
+            name = row["name"] if part == "families" else row["name"].split("/")[0]
+            groups.setdefault(name, []).append(row)
+    lines = [("component", "cases", "condition", *COLUMNS.values())]
+    lines.append(("---", *["---:"] * (len(lines[0]) - 1)))
+    for name, rows in groups.items():
+        cases = len(rows) * len(document["seeds"])
+        for row in rows:
+            row["share"] = max(v for k, v in row.items() if k.startswith("share_") and v is not None)
+        worst = {k: max((r[k] for r in rows if r[k] is not None), default=None) for k in COLUMNS}
+        numbers = [f"{worst[k]:.1%}" if k == "share" else power(worst[k]) for k in COLUMNS]
+        condition = power(max(r["condition"] for r in rows))
+        lines.append((f"`{name}`", str(cases), condition, *numbers))
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+RENDER: dict[str, Callable[[str], str]] = {"stored": number, "facts": facts, "numerics": numerics}
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Put stored numbers where a page asks for them."""
+    return PLACE.sub(lambda match: RENDER[match[1]](match[2]), markdown)
