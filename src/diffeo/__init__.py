@@ -21,6 +21,7 @@ from .saving import load
 
 if TYPE_CHECKING:
     from . import data, testing
+    from .auditing import audit
     from .training import fit
 
 __version__ = "0.1.0"
@@ -34,6 +35,8 @@ def __getattr__(name: str) -> Any:
         return import_module(f".{_LAZY[name]}", __name__)
     if name == "fit":
         return import_module(".training", __name__).fit
+    if name == "audit":
+        return import_module(".auditing", __name__).audit
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -41,6 +44,7 @@ __all__ = [
     "DiffeoError",
     "Flow",
     "__version__",
+    "audit",
     "data",
     "distributions",
     "errors",

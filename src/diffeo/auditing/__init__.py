@@ -1,0 +1,6 @@
+"""Audit: is a trained flow still the invertible map, with the likelihood, that it claims to be?"""
+
+from .audit import audit
+from .result import Audit, Finding, LayerAudit, RoundTrip
+
+__all__ = ["Audit", "Finding", "LayerAudit", "RoundTrip", "audit"]

@@ -1,0 +1,107 @@
+"""Measurements of one layer at a time, each fed with what it sees inside the model."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import DiffeoError, DirectionError
+from .determinant import log_det
+from .linear import Linearization, lipschitz
+from .record import Call, largest
+from .result import LayerAudit
+
+STEPS = 6  # of power iteration
+
+
+def relative(back: Tensor, x: Tensor) -> float:
+    """max |back - x| over max |x|; infinite where one is not finite."""
+    gap = largest(back.double() - x.double())
+    return gap / max(largest(x.double()), 1e-300) if gap else 0.0
+
+
+def measure(call: Call, near: Call, wide: Call, generator: torch.Generator) -> LayerAudit:
+    """call: the layer in the flow's dtype on many rows; near: on a few; wide: on those few in float64."""
+    properties = call.transform.properties
+    size = call.x[0].numel()
+    per_dimension = largest(call.ladj) / max(size, 1)
+    found = LayerAudit(
+        path=call.path,
+        name=call.name,
+        dimension=size,
+        log_scale=per_dimension if call.log_scale is None else call.log_scale,
+        clamped=call.clamped,
+        tails=call.tails,
+        constant=properties.constant_ladj,
+        iterative="iterative" in (properties.forward, properties.inverse),
+    )
+    if properties.kind != "exact" or call.transform.stochastic:
+        return replace(found, remark=f"its likelihood is {_article(properties.kind)}")
+    if not all(map(_finite, (call, wide))):
+        return replace(found, remark="its values are not finite")
+    found = replace(found, **_trips(call, wide))
+    found = replace(found, **_determinant(wide, generator))
+    return replace(found, **stretch(near, STEPS, generator))
+
+
+def _trips(call: Call, wide: Call) -> dict[str, Any]:
+    try:
+        with torch.no_grad():
+            back = call.inverse(call.z)[0]
+            exact, ladj = wide.inverse(wide.z)
+    except DirectionError:
+        return {"remark": "it has no inverse"}
+    except DiffeoError as error:
+        return {"remark": f"its inverse fails: {error}", "round_trip": math.inf}
+    return {
+        "round_trip": relative(back, call.x),
+        "round_trip_double": relative(exact, wide.x),
+        "inverse_ladj_error": largest(ladj + wide.ladj),
+    }
+
+
+def _determinant(wide: Call, generator: torch.Generator) -> dict[str, Any]:
+    if wide.x[0].numel() != wide.z[0].numel():
+        return {"remark": "it has fewer latents than data, so no determinant"}
+    try:
+        det = log_det(lambda x, rows: wide.forward(x, rows)[0], wide.x, generator)
+    except (RuntimeError, NotImplementedError) as error:
+        return {"remark": f"autograd cannot differentiate it: {str(error).splitlines()[0]}"}
+    ladj = wide.ladj[det.rows]
+    gap = (ladj - det.value).abs().nan_to_num(nan=math.inf)
+    worst = int((gap - det.tolerance).argmax())
+    return {
+        "ladj": ladj[worst].item(),
+        "log_det": det.value[worst].item(),
+        "ladj_error": gap[worst].item(),
+        "ladj_tolerance": det.tolerance[worst].item(),
+        "method": det.method,
+        "elementwise": det.elementwise,
+    }
+
+
+def stretch(call: Call, steps: int, generator: torch.Generator) -> dict[str, Any]:
+    """Lipschitz constants of a map and of its inverse, those that can be had."""
+    found: dict[str, Any] = {}
+    maps: dict[str, tuple[Callable[[Tensor], Tensor], Tensor]] = {
+        "lipschitz": (lambda x: call.forward(x)[0], call.x),
+        "inverse_lipschitz": (lambda z: call.inverse(z)[0], call.z),
+    }
+    for name, (f, at) in maps.items():
+        with contextlib.suppress(DiffeoError, RuntimeError, NotImplementedError):
+            found[name] = largest(lipschitz(Linearization(f, at), steps, generator))
+    return found
+
+
+def _finite(call: Call) -> bool:
+    return bool(call.z.isfinite().all() & call.ladj.isfinite().all())
+
+
+def _article(kind: str) -> str:
+    return {"bound": "a bound", "estimate": "an estimate"}.get(kind, "drawn at random")
