@@ -57,6 +57,7 @@ class MaximumLikelihood(pl.LightningModule):
         self.stopped = "budget"
         self.history: dict[str, list[tuple[int, float]]] = {"train": [], "validation": []}
         self.best = Best(settings.patience)
+        self._weights = list(flow.parameters())
         self._sum, self._count = 0.0, 0
         self._earlier = 0.0
         self._start = time.monotonic()
@@ -105,7 +106,7 @@ class MaximumLikelihood(pl.LightningModule):
         self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
     ) -> None:
         """Clip the gradient's norm, and stop where it or the loss is not finite: one synchronization for all of it."""
-        grads = [p.grad for p in self.flow.parameters() if p.grad is not None]
+        grads = [p.grad for p in self._weights if p.grad is not None]
         norm, loss = self._numbers(torch.nn.utils.get_total_norm(grads, foreach=True))
         if not math.isfinite(norm + loss):
             self._diverged(norm, loss)
