@@ -16,7 +16,7 @@ from ..flow import Flow
 from ..rows import _slice
 from ..transforms.base import Noise
 
-_ENTRIES = 2**18
+_ENTRIES = 2**18  # of a block, at most
 
 
 def block_rows(flow: Flow) -> int:

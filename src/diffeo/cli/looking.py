@@ -48,13 +48,12 @@ def audit(
     Round trips, ladj against autograd, conditioning and tails, for the whole and for every layer, in words and numbers.
     """
     from ..auditing import audit as measure
-    from ..training.run import open_run, read_data
-    from .runs import check_run, other_data
+    from ..training.run import open_run
+    from .runs import check_run, read_for
 
     check_run(run)
     flow, chosen, _ = open_run(run)
-    there = read_data(chosen if data is None else other_data(run, chosen, data))
-    flow.check(there.test[:1])
+    there = read_for(flow, run, chosen, data)
     found = measure(flow, there.test.to(flow.device), seed=seed, rows=rows)
     if as_json:
         say_json(found.to_dict())

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..applications import Reading
-from ..errors import SavedModelError
+from ..errors import DataError, SavedModelError
 from ..flow import Flow
 from ..saving import load as load_flow
 
 if TYPE_CHECKING:
+    from ..data import Data
     from ..training.recipe import Recipe
 
 
@@ -63,10 +64,28 @@ def other_data(folder: Path, chosen: Recipe, source: str) -> Recipe:
     """The recipe with other data, read in the same way, the same columns taken by name."""
     from ..data import builtin_names
 
-    changes: dict[str, Any] = {"source": source, "validation": None, "test": None}
-    if source not in builtin_names() and not Path(source).is_dir():
-        changes["columns"] = _columns(folder, chosen)
+    table = source not in builtin_names() and not Path(source).expanduser().is_dir()
+    changes: dict[str, Any] = {
+        "source": source,
+        "validation": None,
+        "test": None,
+        "columns": _columns(folder, chosen) if table else None,
+    }
     return chosen.model_copy(update={"data": chosen.data.model_copy(update=changes)})
+
+
+def read_for(flow: Flow, folder: Path, chosen: Recipe, source: str | None) -> Data:
+    """The run's data, or others; rows that fit the flow. Raises DataError."""
+    from ..training.run import read_data
+
+    data = read_data(chosen if source is None else other_data(folder, chosen, source))
+    if tuple(data.event_shape) != flow.event_shape:
+        raise DataError(
+            f"{data.name} holds rows of shape {tuple(data.event_shape)}, but the model in {folder} is for "
+            f"{flow.event_shape}"
+        )
+    flow.check(data.test[:1])
+    return data
 
 
 def _columns(folder: Path, chosen: Recipe) -> tuple[str, ...] | None:

@@ -95,13 +95,12 @@ def evaluate(
     """
     from ..evaluation import baselines
     from ..evaluation import evaluate as measure
-    from ..training.run import open_run, read_data
-    from .runs import check_run, other_data
+    from ..training.run import open_run
+    from .runs import check_run, read_for
 
     check_run(run)
     flow, chosen, _ = open_run(run)
-    there = read_data(chosen if data is None else other_data(run, chosen, data))
-    flow.check(there.test[:1])
+    there = read_for(flow, run, chosen, data)
     name = f"{chosen.model} ({chosen.size})"
     rows = [measure(flow, there, split=split.value, draws=draws, name=name)]
     rows += baselines(there, split=split.value, draws=draws)

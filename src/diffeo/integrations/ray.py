@@ -58,12 +58,14 @@ def _run(
     before = (context.enable_progress_bars, context.execution_options.preserve_order)
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True
+    # Held here, so that a worker that starts again finds it.
+    made = ray.put(make)
     workers = max(1, int(ray.cluster_resources().get("CPU", 1)))
     try:
         chunks = ray.data.from_items(list(starts), override_num_blocks=max(1, len(starts)))
         results = chunks.map(
             _Worker,
-            fn_constructor_args=(make,),
+            fn_constructor_args=([made],),
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(workers, len(starts))),
             num_cpus=1,
         )
@@ -79,11 +81,12 @@ def _run(
 class _Worker:
     """One actor: a chunk's start in, its array out as bytes, an error of the user's as a sentence."""
 
-    def __init__(self, make: Callable[[], Callable[[int], Array]]) -> None:
+    def __init__(self, made: list[Any]) -> None:
+        import ray
         import torch
 
         torch.set_num_threads(1)
-        self.make = make
+        self.make: Callable[[], Callable[[int], Array]] = ray.get(made[0])
         self.work: Callable[[int], Array] | None = None
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
