@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from ..errors import TrainingError
+
 
 @contextmanager
 def interrupts() -> Iterator[Callable[[], bool]]:
@@ -20,7 +22,10 @@ def interrupts() -> Iterator[Callable[[], bool]]:
     def press(number: int, frame: FrameType | None) -> None:
         nonlocal pressed
         if pressed:
-            raise KeyboardInterrupt
+            # Not KeyboardInterrupt, which the trainer takes for a reason to leave the program.
+            raise TrainingError(
+                "stopped at once by a second Ctrl-C: --resume goes on from the last checkpoint"
+            )
         pressed = True
 
     before = signal.signal(signal.SIGINT, press)
