@@ -10,7 +10,7 @@ from typing import Any
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 MISSING = "*not measured yet*"
-PLACE = re.compile(r"<!-- (stored|facts|numerics) ?(.*?) -->")
+PLACE = re.compile(r"<!-- (stored|facts|numerics|peers) ?(.*?) -->")
 
 
 def stored(name: str, keys: str = "") -> Any:
@@ -87,7 +87,22 @@ def numerics(part: str) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-RENDER: dict[str, Callable[[str], str]] = {"stored": number, "facts": facts, "numerics": numerics}
+def peers(_: str) -> str:
+    """What scripts/peers.py found in other libraries."""
+    rows = stored("peers", "rows")
+    if rows is None:
+        return MISSING
+    lines = ["| library | what was found |", "| --- | --- |"]
+    lines += [f"| {r['library']} {r['version']} | {r['found']} |" for r in rows]
+    return "\n".join(lines)
+
+
+RENDER: dict[str, Callable[[str], str]] = {
+    "stored": number,
+    "facts": facts,
+    "numerics": numerics,
+    "peers": peers,
+}
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
