@@ -227,3 +227,13 @@ def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(TrainingError, match="cannot write into"):
         fits(tmp_path / "file")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_curves_on_a_full_disk(tmp_path):
+    (tmp_path / "metrics.csv").symlink_to("/dev/full")
+    with pytest.raises(
+        TrainingError, match=r"cannot write .*metrics\.csv: No space left"
+    ) as raised:
+        fits(tmp_path)
+    assert "\n" not in str(raised.value)

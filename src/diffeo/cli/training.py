@@ -48,14 +48,18 @@ def train(
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="A built-in name (digits, moons, ...) or a .npy, .npz or .csv file."),
+        typer.Option(
+            help="A built-in name (digits, moons, ...), a table or array, or a folder of pictures."
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder to make.")] = None,
     size: Annotated[str | None, typer.Option(help="tiny, small or paper.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Budget: passes over the data.")] = None,
     steps: Annotated[int | None, typer.Option(help="Budget: optimizer steps.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Budget: wall time.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Examples per step.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Examples per step, over all processes.")
+    ] = None,
     lr: Annotated[float | None, typer.Option(help="Largest learning rate.")] = None,
     ema: Annotated[float | None, typer.Option(help="Decay of the weights' moving average.")] = None,
     threads: Annotated[
@@ -188,7 +192,7 @@ def _same(stored: Recipe, values: dict[str, Any], folder: Path) -> Recipe:
     plain = stored.model_dump(mode="json")
     merged = recipe(_merge(plain, values)).model_dump(mode="json")
     for name, before, now in _differences(plain, merged):
-        if name not in ("description", "training.threads"):
+        if name != "description":
             raise ConfigError(
                 f"the run in {folder} was begun with {name} = {before!r}, not {now!r}: --resume goes on with the "
                 "settings that it began with; --from starts another run from its weights"

@@ -226,16 +226,19 @@ def report(folder: str | Path, *, seed: int = 0) -> Path:
     }
     facts = results["facts"] | {"curve unit": "bits/dim" if bits else "nats"}
     title = f"{zoo.card(chosen.model).title} on {data.name}"
-    return write_report(
-        folder / REPORT,
-        flow=flow,
-        data=data,
-        rows=[Row(**r) for r in results["rows"]],
-        curves=curves,
-        facts=facts,
-        title=title,
-        seed=seed,
-    )
+    try:
+        return write_report(
+            folder / REPORT,
+            flow=flow,
+            data=data,
+            rows=[Row(**r) for r in results["rows"]],
+            curves=curves,
+            facts=facts,
+            title=title,
+            seed=seed,
+        )
+    except OSError as error:
+        raise TrainingError(f"cannot write {folder / REPORT}: {error.strerror or error}") from error
 
 
 def _results(chosen: Recipe, flow: Flow, data: Data, run: Run) -> dict[str, Any]:
