@@ -29,7 +29,7 @@ def digits_run(tmp_path_factory):
     """A run on digits, 8 x 8 images of 17 levels."""
     folder = tmp_path_factory.mktemp("runs") / "digits"
     with pytest.MonkeyPatch.context() as patch:
-        args = ["train", "nice", "--data", "digits", "--size", "tiny", "--steps", "5"]
+        args = ["train", "nice", "--data", "digits", "--size", "tiny", "--steps", "30"]
         assert run(patch, *args, "--out", folder, "--quiet") == 0
     return folder
 

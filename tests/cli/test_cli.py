@@ -1,33 +1,17 @@
 """The command line, from file to report, and what it says when something is wrong."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
 import yaml
-
-from diffeo import cli
-
-
-def run(monkeypatch, *args):
-    """Exit code of `diffeo ARGS`."""
-    monkeypatch.setattr(sys, "argv", ["diffeo", *map(str, args)])
-    try:
-        cli.main()
-    except SystemExit as end:
-        return end.code or 0
-    return 0
+from tests.cli.conftest import run
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(digits_run):
     """A run on digits."""
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("runs") / "digits"
-        args = ["train", "nice", "--data", "digits", "--size", "tiny", "--steps", "30"]
-        assert run(patch, *args, "--out", folder, "--quiet") == 0
-    return folder
+    return digits_run
 
 
 def test_train_leaves_a_whole_run_folder(trained):

@@ -103,3 +103,21 @@ def test_without_ray_one_sentence_says_what_to_install(flow, tmp_path, monkeypat
     with pytest.raises(ConfigError, match=r"diffeo\[ray\]"):
         sample_table(flow, 5, tmp_path / "x.npy", engine="ray")
     assert not list(tmp_path.iterdir())
+
+
+def _breaks():
+    def work(start):
+        raise ZeroDivisionError("a defect")
+
+    return work
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cluster")
+def test_a_failure_of_a_worker_is_one_sentence():
+    from diffeo.integrations.ray import ordered_map
+
+    with pytest.raises(
+        diffeo.DiffeoError, match=r"^a Ray worker failed with ZeroDivisionError: a defect$"
+    ):
+        list(ordered_map(_breaks, [3]))

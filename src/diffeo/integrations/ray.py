@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["check_installed", "ordered_map"]
 
+_TASKS = 4096  # at most, with several chunks each where there are more
+
 
 def ordered_map(
     make: Callable[[], Callable[[int], Array]], starts: Sequence[int]
@@ -26,7 +28,7 @@ def ordered_map(
 
     Uses the cluster that Ray is connected to or that RAY_ADDRESS names, else one of this machine. Files that the work
     reads must be at the same path on every worker. Raises ConfigError without Ray, and what the work raised if that
-    is a DiffeoError.
+    is a DiffeoError; else a DiffeoError that says what happened.
     """
     ray = _ray()
     started = not ray.is_initialized()
@@ -58,22 +60,24 @@ def _run(
     before = (context.enable_progress_bars, context.execution_options.preserve_order)
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True
-    # Held here, so that a worker that starts again finds it.
+    # In a list, so that Ray passes the reference on: each worker fetches the work once.
     made = ray.put(make)
     workers = max(1, int(ray.cluster_resources().get("CPU", 1)))
     try:
-        chunks = ray.data.from_items(list(starts), override_num_blocks=max(1, len(starts)))
+        chunks = ray.data.from_items(list(starts), override_num_blocks=min(len(starts), _TASKS))
         results = chunks.map(
             _Worker,
-            fn_constructor_args=([made],),
+            fn_args=([made],),
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(workers, len(starts))),
             num_cpus=1,
         )
         for result in results.iter_rows():
             if result["error"]:
-                kind = getattr(errors, result["error"], DiffeoError)
-                raise kind(result["sentence"])
+                raise getattr(errors, result["error"])(result["sentence"])
             yield np.load(io.BytesIO(result["array"]), allow_pickle=False)
+    except ray.exceptions.RayError as error:
+        first = str(error).strip().splitlines()[0]
+        raise DiffeoError(f"Ray cannot go on: {first}") from error
     finally:
         context.enable_progress_bars, context.execution_options.preserve_order = before
 
@@ -81,23 +85,25 @@ def _run(
 class _Worker:
     """One actor: a chunk's start in, its array out as bytes, an error of the user's as a sentence."""
 
-    def __init__(self, made: list[Any]) -> None:
-        import ray
+    def __init__(self) -> None:
         import torch
 
         torch.set_num_threads(1)
-        self.make: Callable[[], Callable[[int], Array]] = ray.get(made[0])
         self.work: Callable[[int], Array] | None = None
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+    def __call__(self, row: dict[str, Any], made: list[Any]) -> dict[str, Any]:
         import numpy as np
+        import ray
 
         try:
-            self.work = self.work or self.make()
+            self.work = self.work or ray.get(made[0])()
             buffer = io.BytesIO()
             np.save(buffer, self.work(row["item"]), allow_pickle=False)
         except DiffeoError as error:
             return {"array": b"", "error": type(error).__name__, "sentence": str(error)}
+        except Exception as error:
+            sentence = f"a Ray worker failed with {type(error).__name__}: {error}"
+            return {"array": b"", "error": "DiffeoError", "sentence": sentence}
         return {"array": buffer.getvalue(), "error": "", "sentence": ""}
 
 
