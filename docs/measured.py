@@ -79,7 +79,9 @@ def numerics(part: str) -> str:
     for name, rows in groups.items():
         cases = len(rows) * len(document["seeds"])
         for row in rows:
-            row["share"] = max(v for k, v in row.items() if k.startswith("share_") and v is not None)
+            row["share"] = max(
+                v for k, v in row.items() if k.startswith("share_") and v is not None
+            )
         worst = {k: max((r[k] for r in rows if r[k] is not None), default=None) for k in COLUMNS}
         numbers = [f"{worst[k]:.1%}" if k == "share" else power(worst[k]) for k in COLUMNS]
         condition = power(max(r["condition"] for r in rows))
@@ -103,6 +105,16 @@ RENDER: dict[str, Callable[[str], str]] = {
     "numerics": numerics,
     "peers": peers,
 }
+
+
+FUNCTION = re.compile(
+    r"(?<!<msub>)(?<!<msup>)(?<!<munder>)<mi>(log|sin|cos|tanh)</mi>(?!<mo[^>]*>&#x00028;)"
+)
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """A thin space after the name of a function, as TeX has it."""
+    return FUNCTION.sub(r'<mi>\1</mi><mspace width="0.17em"/>', html)
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:

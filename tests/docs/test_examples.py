@@ -13,7 +13,7 @@ import torch
 from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md")) + ["README.md"]
+PAGES = [*sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md")), "README.md"]
 # Blocks that are marked `no-run` (they would train for long, or show a part of a file), and why.
 NOT_RUN = {
     "docs/architecture.md": 1,  # the contract, with names that stand for any transform
