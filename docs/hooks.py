@@ -48,15 +48,26 @@ def stored(name: str) -> dict[str, Any]:
     return json.loads(path.read_text()) if path.exists() else {}
 
 
+def best_rates(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """For each model and data set, the rows at the learning rate with the lowest mean validation loss."""
+    losses: dict[tuple[str, str], dict[float, list[float]]] = {}
+    for r in rows:
+        rates = losses.setdefault((r["data"], r["model"]), {})
+        rates.setdefault(r["lr"], []).append(r["validation"])
+    best = {k: min(rates, key=lambda lr: mean(rates[lr])) for k, rates in losses.items()}
+    return [r for r in rows if r["lr"] == best[r["data"], r["model"]]]
+
+
 def paired(name: str, value: str, unit: str) -> str:
     """NICE and Real NVP side by side, from stored rows, with the verdict of the paired seeds."""
     document = stored(name)
     if not document:
         return "*Not measured yet.*"
+    measured = best_rates(document["rows"])
     columns = ("data", f"NICE, {unit}", f"Real NVP, {unit}", "Real NVP better by", "verdict")
     rows = [columns, ("---",) * len(columns)]
-    by = {(r["data"], r["model"], r["seed"]): r[value] for r in document["rows"]}
-    for data in dict.fromkeys(r["data"] for r in document["rows"]):
+    by = {(r["data"], r["model"], r["seed"]): r[value] for r in measured}
+    for data in dict.fromkeys(r["data"] for r in measured):
         seeds = sorted(s for d, m, s in by if d == data and m == "nice" and (d, "realnvp", s) in by)
         nice, realnvp = ([by[data, m, s] for s in seeds] for m in ("nice", "realnvp"))
         gaps = [a - b for a, b in zip(nice, realnvp, strict=True)]
