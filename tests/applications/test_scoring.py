@@ -16,6 +16,7 @@ from pyarrow import csv, parquet
 
 import diffeo
 from diffeo.applications import Reading, score_table
+from diffeo.applications.tables import Forward, open_for
 from diffeo.errors import DataError, InputError
 
 ABC = Reading(columns=("a", "b", "c"))
@@ -232,3 +233,10 @@ def test_text_of_a_csv_becomes_numbers_where_all_cells_are(vectors, tmp_path):
     score_table(vectors, tmp_path / "x.csv", out, reading=ABC, keep=keep, batch_size=30)
     kinds = [str(parquet.read_schema(out).field(name).type) for name in keep]
     assert kinds == ["int64", "double", "string"]
+
+
+@pytest.mark.parametrize("source", [1, 2])
+def test_chunks_by_their_start_in_any_order(vectors, table, source):
+    chunks = Forward(lambda: open_for(vectors, table[source], ABC), 10)
+    for start in (0, 10, 40, 50, 20, 90, 95, 0):
+        np.testing.assert_allclose(chunks(start), table[0][start : start + 10], rtol=1e-6)

@@ -160,6 +160,11 @@ MISTAKES = {
     "other data with other columns": (["evaluate", "RUN", "--data", "other.csv"], "'weight'"),
     "audit of data that do not fit": (["audit", "RUN", "--data", "digits"], "(1, 8, 8)"),
     "an unknown engine": (["sample", "RUN", "--out", "x.csv", "--engine", "spark"], "spark"),
+    "a table over itself": (["score", "RUN", "other.csv", "--out", "other.csv"], "is what is read"),
+    "latents over themselves": (
+        ["decode", "RUN", "other.csv", "--out", "./other.csv"],
+        "is what is read",
+    ),
     "no rows at all": (["sample", "RUN", "--out", "x.csv", "-n", "0"], "-n"),
 }
 

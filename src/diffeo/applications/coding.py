@@ -12,7 +12,7 @@ import torch
 from ..data.stream import Table
 from ..flow import Flow
 from .blocks import check_flow, check_whole, default_batch, map_rows
-from .outputs import check_rows_output, column_names, rows_output
+from .outputs import check_not_input, check_rows_output, column_names, rows_output
 from .tables import Reading, flow_levels, open_for, open_latents
 
 Progress = Callable[[int, int | None], None]
@@ -35,6 +35,7 @@ def encode_table(
     path = Path(out)
     check_flow(flow)
     check_rows_output(path, flow.latent_shape, "latents", flat=True)
+    check_not_input(path, Path(table).expanduser())
     rows = open_for(flow, table, reading)
     names = column_names(None, math.prod(flow.latent_shape), "z")
     return _map(flow, rows, path, names, batch_size, progress, inverse=False)
@@ -57,6 +58,7 @@ def decode_table(
     path = Path(out)
     check_flow(flow)
     check_rows_output(path, flow.event_shape, "events")
+    check_not_input(path, Path(latents).expanduser())
     rows = open_latents(flow, latents)
     names = column_names(columns, flow.event_size, "x")
     return _map(flow, rows, path, names, batch_size, progress, inverse=True)

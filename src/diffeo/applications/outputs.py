@@ -32,6 +32,12 @@ def check_suffix(path: Path, suffixes: Sequence[str], what: str) -> None:
         raise InputError(f"{path} is a folder, expected the name of a file to write")
 
 
+def check_not_input(path: Path, source: Path) -> None:
+    """Raise InputError for an output that would replace what is read."""
+    if path.exists() and source.exists() and path.samefile(source):
+        raise InputError(f"{path} is what is read: choose another name to write")
+
+
 def check_rows_output(path: Path, event_shape: Shape, what: str, *, flat: bool = False) -> None:
     """Raise InputError if rows of this shape cannot be written under this name. flat: a table may flatten them."""
     pictures = () if flat else (".png",)

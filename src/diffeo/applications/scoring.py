@@ -23,7 +23,7 @@ from ..flow import Flow
 from ..parts import describe
 from .blocks import check_flow, check_whole, default_batch, log_prob_rows
 from .kept import check_kept, kept_columns, narrow
-from .outputs import check_suffix, settle, table_output
+from .outputs import check_not_input, check_suffix, settle, table_output
 from .tables import (
     Forward,
     Reading,
@@ -70,10 +70,9 @@ def score_table(
 ) -> Scores:
     """Write row, the kept columns and log_prob, in nats, of every row of a table to .parquet or .csv, in its order.
 
-    reading: which columns are the event, or how pictures are read. keep: columns that are copied (`file`, for a folder
-    of pictures). For integers
-    log_prob is the mean over `draws` draws of the dequantization noise, which depends on the seed and the row number
-    alone: the same rows for every batch_size and engine (bit for bit where batch_size is a multiple of
+    reading: which columns are the event, or how pictures are read. keep: columns that are copied; of pictures, `file`.
+    For integers log_prob is the mean over `draws` draws of the dequantization noise, which depends on the seed and the
+    row number alone: the same rows for every batch_size and engine (bit for bit where batch_size is a multiple of
     `blocks.block_rows(flow)` and one CPU thread computes, else to float rounding).
 
     Finished chunks wait in the folder OUT.parts; the same call goes on from there, with either engine. All rows are
@@ -82,6 +81,7 @@ def score_table(
     """
     path, source = Path(out), Path(table).expanduser()
     check_suffix(path, (".parquet", ".csv"), "scores")
+    check_not_input(path, source)
     check_flow(flow)
     check_engine(engine)
     check_whole("draws", draws, 1)
