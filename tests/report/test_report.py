@@ -50,12 +50,19 @@ def case(kind):
 
 
 PICTURES = {
-    "moons": 4 + 4 + 1,  # two densities, two clouds; the grid both ways; curves
-    "plane": 3 + 4 + 1,
-    "table": 1 + 1 + 4 + 1,  # histograms, correlations, four pairs; curves
-    "grey": 5 + 6 + 1,  # real and four temperatures; real and five fractions; curves
-    "rgb": 5 + 6 + 1,
-    "flat": 5 + 6 + 1,
+    "moons": 4
+    + 4
+    + 1
+    + 3,  # two densities, two clouds; the grid both ways; curves; distances, columns, latents
+    "plane": 3 + 4 + 1 + 3,
+    "table": 1 + 1 + 4 + 1 + 3,  # histograms, correlations, four pairs; curves; the same three
+    "grey": 5
+    + 6
+    + 1
+    + 17
+    + 1,  # real, temperatures; real, fractions; curves; distances and 16 pairs; latents
+    "rgb": 5 + 6 + 1 + 17 + 1,
+    "flat": 5 + 6 + 1 + 17 + 1,
 }
 
 
@@ -71,6 +78,7 @@ def rows(flow):
 def write(path, kind, **changes):
     flow, example = case(kind)
     given = {"rows": rows(flow), "curves": CURVES, "facts": FACTS, "title": "A <title>", "seed": 3}
+    given["configuration"] = "seed: <1>"
     return write_report(path, flow=flow.eval(), data=example, **(given | changes))
 
 
@@ -120,7 +128,10 @@ def test_the_page_is_whole_and_self_contained(pages, kind):
     text = path.read_text()
     page = Reader(text)
     assert len(page.images) == PICTURES[kind]
-    assert all(link.startswith("data:image/") for link in page.links)
+    anchors = [link for link in page.links if link.startswith("#")]
+    assert all(link in anchors or link.startswith("data:image/") for link in page.links)
+    assert len(anchors) > 6
+    assert all(text.count(f'id="{link[1:]}"') == 1 for link in anchors)
     assert "url(" not in text
     assert "@import" not in text
     assert "Not shown for this model" not in page.text
@@ -132,7 +143,10 @@ def test_the_page_is_whole_and_self_contained(pages, kind):
         assert key == "curve unit" or (key in page.text and value in page.text)
     assert "torch " in page.text
     assert "lower is better" in page.text
-    assert "Round-trip audit" in page.text
+    assert "data → latent → data" in page.text
+    assert "Nearest training examples" in page.text
+    assert "Latents" in page.text
+    assert "seed: <1>" in page.text
     assert text.count('<tr class="best">') == 1
 
 
@@ -176,6 +190,7 @@ def test_same_seed_same_page_and_torch_seed_untouched(tmp_path, pages, kind):
     flow, example = case(kind)
     before = torch.get_rng_state()
     given = {"rows": rows(flow), "curves": CURVES, "facts": FACTS, "title": "A <title>", "seed": 3}
+    given["configuration"] = "seed: <1>"
     again = write_report(tmp_path / "b.html", flow=flow.eval(), data=example, **given).read_text()
     assert torch.equal(before, torch.get_rng_state())
     assert again == pages(kind).read_text()
@@ -195,7 +210,7 @@ def test_one_column_no_curves_and_training_mode(tmp_path):
         facts={},
         title="t",
     )
-    assert len(Reader(path.read_text()).images) == 1
+    assert len(Reader(path.read_text()).images) == 4
     assert flow.training
 
 

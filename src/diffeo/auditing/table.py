@@ -19,8 +19,8 @@ COLUMNS = (
 
 
 def number(value: float | None) -> str:
-    """Two digits, a dash for what was not measured."""
-    return "–" if value is None else f"{value:.2g}"
+    """Three digits, a dash for what was not measured."""
+    return "–" if value is None else f"{value:.3g}"
 
 
 def share(value: float | None) -> str:

@@ -13,14 +13,13 @@ import torch
 from ..errors import InputError
 from ..files import write_atomically
 from ..flow import Flow
-from .audit import Audit, audit_round_trip
 from .compression import compress, keep_fraction
-from .page import Picture, Row, Section, fact_table, likelihood_table, meaning, page
+from .page import Picture, Row, Section, fact_table, folded, likelihood_table, meaning, page
 
 if TYPE_CHECKING:
     from ..data import Data
 
-__all__ = ["Audit", "Row", "audit_round_trip", "compress", "keep_fraction", "write_report"]
+__all__ = ["Row", "compress", "keep_fraction", "write_report"]
 
 _VERSIONED = ("diffeo", "torch", "numpy", "matplotlib")
 
@@ -35,11 +34,13 @@ def write_report(
     facts: Mapping[str, str],
     title: str,
     seed: int = 0,
+    configuration: str = "",
 ) -> Path:
-    """Write report.html: learning curves, samples beside real data, likelihood table, audit, and how it was made.
+    """Write report.html: likelihoods, samples, curves, nearest neighbours, calibration, latents, audit, provenance.
 
     flow: trained, in eval mode. rows: the model on test data first, then baselines. curves: name to (step, value), in
-    facts["curve unit"]. facts: shown in their order. The same arguments give the same pictures.
+    facts["curve unit"]. facts: shown in their order. configuration: the resolved recipe as text, shown folded. The same
+    arguments give the same pictures.
 
     Raises InputError where there is no row to head the page.
     """
@@ -51,15 +52,20 @@ def write_report(
     flow.eval()
     try:
         with torch.no_grad():
-            shown = model_sections(flow, data, seed)
+            shown, checks = model_sections(flow, data, seed)
     finally:
         flow.train(training)
     sections = [
         _likelihood(rows),
-        *shown[:-1],
+        *shown,
         *_curves(curves, facts),
-        shown[-1],
-        Section("How this was made", "", table=fact_table(_all_facts(flow, data, facts, seed))),
+        *checks,
+        Section(
+            "How this was made",
+            "",
+            table=fact_table(_all_facts(flow, data, facts, seed))
+            + folded("The resolved recipe", configuration),
+        ),
     ]
     text = page(
         title=title,

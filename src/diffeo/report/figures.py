@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from .calibration import Ranks
+
 Box = tuple[float, float, float, float]
 """A window on the plane: left, right, bottom, top."""
 
@@ -277,3 +279,47 @@ def correlations(real: Tensor, model: Tensor) -> bytes:
 
 def _short(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
+
+
+# -- checks ---------------------------------------------------------------------------------------------------------
+
+
+def distances(test: Tensor, samples: Tensor, unit: str) -> bytes:
+    """Histograms of the distances to the nearest training example."""
+
+    def paint(figure: Figure) -> None:
+        ax = figure.add_subplot()
+        both = torch.cat((test, samples)).double()
+        top = torch.quantile(both, 0.99).item() or 1.0
+        edges: list[float] = torch.linspace(min(0.0, both.min().item()), top, 41).tolist()
+        common: dict[str, Any] = {"bins": edges, "density": True}
+        ax.hist(test, **common, color=REAL, alpha=0.45, label="test data")
+        ax.hist(samples, **common, color=MODEL, histtype="step", linewidth=1.6, label="samples")
+        ax.set_yticks([])
+        ax.spines["left"].set_visible(False)
+        ax.set_xlabel(f"distance to the nearest training example, {unit}")
+        figure.legend(loc="outside upper right", ncols=2)
+
+    return _render((10, 2.4), paint)
+
+
+def rank_histograms(found: Sequence[Ranks]) -> bytes:
+    """Histograms of ranks, which are uniform where the model is right, with their band."""
+    across = max(1, min(4, len(found)))
+    down = -(-len(found) // across)
+
+    def paint(figure: Figure) -> None:
+        for i, r in enumerate(found):
+            ax = figure.add_subplot(down, across, i + 1)
+            n = len(r.heights)
+            ax.axhspan(1 - r.band, 1 + r.band, color=GREY, alpha=0.35, linewidth=0)
+            ax.axhline(1, color=GREY, linewidth=0.8)
+            at = [(k + 0.5) / n for k in range(n)]
+            ax.bar(at, r.heights.tolist(), width=0.9 / n, color=MODEL, alpha=0.75)
+            ax.set_title(_short(r.name, 26))
+            ax.set_xlim(0, 1)
+            ax.set_ylim(0, max(1.6, 1 + 1.6 * r.band, 1.05 * r.heights.max().item()))
+            ax.set_xticks([0, 0.5, 1])
+            ax.set_yticks([0, 1])
+
+    return _render((10.2, 1.8 * max(1, down)), paint)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -73,7 +74,14 @@ class Section:
     def html(self) -> str:
         pictures = "".join(p.html for p in self.pictures)
         grid = f'<div class="{self.layout}">{pictures}</div>' if pictures else ""
-        return f"<section><h2>{escape(self.title)}</h2>{self.body(grid)}</section>"
+        return (
+            f'<section id="{self.anchor}"><h2>{escape(self.title)}</h2>{self.body(grid)}</section>'
+        )
+
+    @property
+    def anchor(self) -> str:
+        """Where links lead."""
+        return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
 
     def body(self, grid: str) -> str:
         inner = "".join(
@@ -107,6 +115,7 @@ def page(
         data=escape(dataset),
         kind=escape(head.kind),
         meaning=escape(meaning(head.kind, bits)),
+        contents=contents(sections),
         sections="".join(s.html for s in sections),
     )
 
@@ -160,15 +169,42 @@ def fact_table(facts: Mapping[str, str]) -> str:
     return f'<div class="scroll"><table class="facts"><tbody>{rows}</tbody></table></div>'
 
 
-def check_table(checks: Sequence[tuple[str, str, bool | None]]) -> str:
-    """What was checked, what came out, and whether it passes (None: for information)."""
-    marks = {True: '<span class="yes">✓ pass</span>', False: '<span class="no">✗ look</span>'}
-    rows = "".join(
-        f'<tr><th scope="row">{escape(what)}</th><td class="num">{escape(found)}</td>'
-        f"<td>{'' if ok is None else marks[ok]}</td></tr>"
-        for what, found, ok in checks
+def plain_table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], *, text_columns: int = 1
+) -> str:
+    """Cells as they are, numbers to the right from the column `text_columns` on."""
+    kinds = ["" if i < text_columns else "num" for i in range(len(head))]
+
+    def line(cells: Sequence[str], tag: str) -> str:
+        pairs = zip(cells, kinds, strict=True)
+        return "".join(f'<{tag} class="{k}">{escape(c)}</{tag}>' for c, k in pairs)
+
+    body = "".join(f"<tr>{line(row, 'td')}</tr>" for row in rows)
+    return (
+        f'<div class="scroll"><table class="plain"><thead><tr>{line(head, "th")}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
     )
-    return f'<div class="scroll"><table class="facts checks"><tbody>{rows}</tbody></table></div>'
+
+
+def remarks(items: Sequence[tuple[str, str]]) -> str:
+    """Sentences, each with a word on how bad it is (error, warning, note)."""
+    lines = "".join(
+        f'<li><span class="pill {escape(kind)}">{escape(kind)}</span> {escape(text)}</li>'
+        for kind, text in items
+    )
+    return f'<ul class="remarks">{lines}</ul>' if lines else ""
+
+
+def folded(title: str, content: str, *, html: bool = False) -> str:
+    """Something long behind its title: text as it is, or a table; nothing if it is empty."""
+    inner = content if html else f"<pre>{escape(content)}</pre>"
+    return f"<details><summary>{escape(title)}</summary>{inner}</details>" if content else ""
+
+
+def contents(sections: Sequence[Section]) -> str:
+    """Links to the sections."""
+    links = "".join(f'<a href="#{s.anchor}">{escape(s.title)}</a>' for s in sections)
+    return f'<nav aria-label="contents">{links}</nav>'
 
 
 def _bar(value: float | None, low: float, high: float) -> str:
@@ -215,9 +251,11 @@ _PAGE = Template("""<!doctype html>
 <title>$title</title>
 <style>
 :root{--page:#f5f6f9;--card:#fff;--ink:#20242c;--quiet:#667085;--hair:#e3e6ec;--accent:#3b6fd4;--soft:#eaf0fc;
---good:#2a7d54;--goodsoft:#e6f4ec;--bad:#b4432f;--warm:#a35a12;--warmsoft:#fdf0e2;color-scheme:light dark}
+--good:#2a7d54;--goodsoft:#e6f4ec;--bad:#b4432f;--badsoft:#fbeae6;--warm:#a35a12;--warmsoft:#fdf0e2;
+color-scheme:light dark}
 @media (prefers-color-scheme:dark){:root{--page:#0f1217;--card:#171b22;--ink:#e4e8ef;--quiet:#98a2b3;--hair:#2a313c;
---accent:#7ea6f5;--soft:#1c2638;--good:#6fcf9b;--goodsoft:#16291f;--bad:#f0907d;--warm:#f0b36f;--warmsoft:#2e2417}}
+--accent:#7ea6f5;--soft:#1c2638;--good:#6fcf9b;--goodsoft:#16291f;--bad:#f0907d;--badsoft:#331d18;
+--warm:#f0b36f;--warmsoft:#2e2417}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--page);color:var(--ink);
 font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",sans-serif}
@@ -240,10 +278,22 @@ header p{margin:0}
 .pill{display:inline-block;font-size:12.5px;font-weight:600;border-radius:99px;padding:1px 10px;
 background:var(--soft);color:var(--accent)}
 .pill.exact{background:var(--goodsoft);color:var(--good)}
-.pill.bound{background:var(--warmsoft);color:var(--warm)}
+.pill.bound,.pill.warning{background:var(--warmsoft);color:var(--warm)}
+.pill.error{background:var(--badsoft);color:var(--bad)}
 .badge{font-size:11.5px;font-weight:600;color:var(--good);border:1px solid currentColor;border-radius:99px;
 padding:0 7px;margin-left:6px}
-.quiet{color:var(--quiet)}.yes{color:var(--good);font-weight:600}.no{color:var(--bad);font-weight:600}
+.quiet{color:var(--quiet)}
+nav{display:flex;flex-wrap:wrap;gap:6px 8px;margin:0 0 20px}
+nav a{font-size:14px;color:var(--ink);text-decoration:none;background:var(--card);border:1px solid var(--hair);
+border-radius:99px;padding:3px 12px}
+nav a:hover{border-color:var(--accent);color:var(--accent)}
+.remarks{list-style:none;padding:0;margin:0 0 16px;max-width:86ch}
+.remarks li{margin:0 0 8px;overflow-wrap:anywhere}
+details{border-top:1px solid var(--hair);margin-top:14px;padding-top:12px}
+summary{cursor:pointer;font-weight:550;color:var(--accent)}
+pre{font:13px/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;overflow-x:auto;margin:12px 0 0;
+background:var(--page);border-radius:8px;padding:14px 16px}
+.plain{font-size:14px}.plain td:first-child{overflow-wrap:anywhere}
 figure{margin:0}
 figure img{display:block;width:100%;height:auto}
 figcaption{font-size:14px;color:var(--quiet);text-align:center;margin-top:6px}
@@ -251,6 +301,8 @@ figcaption{font-size:14px;color:var(--quiet);text-align:center;margin-top:6px}
 .wide{display:grid;gap:18px}
 .row{display:grid;gap:18px 20px;grid-template-columns:repeat(auto-fit,minmax(168px,1fr))}
 .pairs{display:grid;gap:18px 28px;grid-template-columns:repeat(auto-fit,minmax(min(360px,100%),1fr))}
+.tiles{display:grid;gap:12px 18px;grid-template-columns:repeat(auto-fill,minmax(112px,1fr))}
+.tiles figcaption{font-variant-numeric:tabular-nums;margin-top:3px}
 .strips{display:grid;gap:10px}
 .strips figure{display:grid;grid-template-columns:92px minmax(0,1fr);align-items:center;gap:14px}
 .strips figcaption{order:-1;text-align:right;margin:0;line-height:1.35;white-space:pre-line}
@@ -268,9 +320,7 @@ tr.best td:first-child{box-shadow:inset 3px 0 var(--good);padding-left:12px}
 .track div{position:absolute;width:11px;height:11px;margin:-4px -5.5px;border-radius:9px;background:var(--accent)}
 tr.best .track div{background:var(--good)}
 .facts th{font-weight:550;color:var(--quiet);width:24%;min-width:110px}
-.checks th{width:46%}.checks td.num{width:38%}
 .facts td{white-space:pre-wrap;overflow-wrap:anywhere}
-.facts td.num{text-align:left}
 footer{font-size:13px;color:var(--quiet);text-align:center}
 @media (max-width:600px){main{padding:16px 10px}header,section{padding:20px 16px}.bar{display:none}
 .strips figure{grid-template-columns:64px minmax(0,1fr);gap:8px}.row{grid-template-columns:1fr 1fr}
@@ -285,6 +335,7 @@ footer{font-size:13px;color:var(--quiet);text-align:center}
 <div><span class="unit">$unit</span> <span class="pill $kind">$kind</span></div>
 <div class="meaning">$meaning</div></div>
 </header>
+$contents
 $sections
 <footer>Written by diffeo. ± is one standard error of the mean over the test examples.</footer>
 </main></body></html>

@@ -1,4 +1,4 @@
-"""What the report shows of a model: samples beside real data, the plane and its warped grid, compression, the audit."""
+"""What the report shows of a model: samples beside real data, the plane and its warped grid, and compression."""
 
 from __future__ import annotations
 
@@ -12,59 +12,50 @@ from ..data import Data
 from ..errors import DiffeoError
 from ..flow import Flow
 from . import figures
-from .audit import audit_round_trip
+from .calibration import columns, latents
+from .checked import audited
 from .compression import FRACTIONS, compress, has_spatial_levels, keep_first, latent_order
-from .page import Picture, Section, check_table, number, spread
+from .drawing import BATCH, generator, on_flow, sample, some_rows
+from .neighbours import neighbours
+from .page import Picture, Section, number, spread
 from .pictures import Scaling, image_grid, is_image
 
 TEMPERATURES = (0.5, 0.7, 0.85, 1.0)
-_BATCH = 2048
 _GRID = 160
 _POINTS = 1500
+_ROWS = 20_000
 
 
-def model_sections(flow: Flow, data: Data, seed: int) -> list[Section]:
-    """The sections for this kind of data; one that a model cannot give says why in its place."""
-    makers: list[tuple[str, Callable[[Flow, Data, int], Section]]]
+Maker = Callable[[Flow, Data, int], Section]
+
+
+def model_sections(flow: Flow, data: Data, seed: int) -> tuple[list[Section], list[Section]]:
+    """What the model makes, and how it is checked; a section that a model cannot give says why in its place."""
     if flow.context_shape is not None:
-        makers = []
-    elif is_image(flow.event_shape):
-        makers = [("Samples", image_samples), ("Conceptual compression", compression)]
-    elif flow.event_shape == (2,) and not flow.discrete:
-        makers = [("Density and samples", plane), ("The warped grid", warped)]
-    else:
-        makers = [("Samples against real rows", table)]
-    sections = [_attempt(title, make, flow, data, seed) for title, make in makers]
-    if flow.context_shape is None:
-        sections.append(_attempt("Round-trip audit", audit, flow, data, seed))
-    else:
         text = "This model needs a context, which this page does not choose: see `diffeo sample`."
-        sections.append(Section("Samples", text))
-    return sections
+        return [Section("Samples", text)], []
+    check: dict[str, Maker] = {"Nearest training examples": neighbours}
+    shown: dict[str, Maker]
+    if is_image(flow.event_shape):
+        shown = {"Samples": image_samples, "Conceptual compression": compression}
+    else:
+        check["Calibration of the columns"] = columns
+        shown = {"Samples against real rows": table}
+        if flow.event_shape == (2,) and not flow.discrete:
+            shown = {"Density and samples": plane, "The warped grid": warped}
+    check |= {"Latents": latents, "Audit": audited}
+    first, second = (
+        [_attempt(title, make, flow, data, seed) for title, make in makers.items()]
+        for makers in (shown, check)
+    )
+    return first, second
 
 
-def _attempt(
-    title: str, make: Callable[[Flow, Data, int], Section], flow: Flow, data: Data, seed: int
-) -> Section:
+def _attempt(title: str, make: Maker, flow: Flow, data: Data, seed: int) -> Section:
     try:
         return make(flow, data, seed)
     except DiffeoError as error:
         return Section(title, f"Not shown for this model: {error}")
-
-
-def on_flow(flow: Flow, x: Tensor) -> Tensor:
-    """Data on the flow's device, real numbers in its dtype."""
-    return x.to(flow.device, flow.dtype) if x.is_floating_point() else x.to(flow.device)
-
-
-def _generator(flow: Flow, seed: int) -> torch.Generator:
-    return torch.Generator(flow.device).manual_seed(seed)
-
-
-def _sample(flow: Flow, n: int, seed: int, temperature: float = 1.0) -> Tensor:
-    generator = _generator(flow, seed)
-    x = flow.sample(n, temperature=temperature, generator=generator, batch_size=_BATCH)
-    return x.cpu()
 
 
 # -- images ---------------------------------------------------------------------------------------------------------
@@ -81,7 +72,7 @@ def image_samples(flow: Flow, data: Data, seed: int) -> Section:
     )
     pictures = [real]
     for t in TEMPERATURES:
-        grid = image_grid(_sample(flow, n, seed, t), scaling, side)
+        grid = image_grid(sample(flow, n, seed, t), scaling, side)
         pictures.append(Picture(grid, f"{n} samples at temperature {t:g}", f"temperature {t:g}"))
     text = (
         "Real test images, then images drawn from the model. Each panel uses the same random latents, multiplied by "
@@ -132,7 +123,7 @@ def compression(flow: Flow, data: Data, seed: int) -> Section:
 def plane(flow: Flow, data: Data, seed: int) -> Section:
     box = _data_box(data)
     grid = _grid_points(box)
-    model = flow.log_prob(on_flow(flow, grid), batch_size=_BATCH).cpu().double().exp()
+    model = flow.log_prob(on_flow(flow, grid), batch_size=BATCH).cpu().double().exp()
     model = model.nan_to_num(nan=0.0, posinf=0.0)
     area = (box[1] - box[0]) * (box[3] - box[2]) / _GRID**2
     pictures = []
@@ -148,7 +139,7 @@ def plane(flow: Flow, data: Data, seed: int) -> Section:
     pictures.append(Picture(image, "density of the model", "density of the model"))
     n = min(2 * _POINTS, len(data.test))
     real = figures.points(data.test[:n].cpu(), box, figures.REAL)
-    drawn = figures.points(_sample(flow, n, seed), box, figures.MODEL)
+    drawn = figures.points(sample(flow, n, seed), box, figures.MODEL)
     pictures += [
         Picture(real, f"{n} test points", f"{n} test points"),
         Picture(drawn, f"{n} samples of the model", f"{n} samples of the model"),
@@ -164,7 +155,7 @@ def _gap(flow: Flow, data: Data) -> str:
     assert data.density is not None
     x = data.test[:5000]
     truth = data.density.log_prob(x.double())
-    model = flow.log_prob(on_flow(flow, x), batch_size=_BATCH).cpu().double()
+    model = flow.log_prob(on_flow(flow, x), batch_size=BATCH).cpu().double()
     gap = truth - model
     error = gap.std().item() / math.sqrt(len(gap))
     return (
@@ -178,16 +169,16 @@ def warped(flow: Flow, data: Data, seed: int) -> Section:
     """Figure 1 of Dinh et al., Real NVP, 2016: both directions of the map, with a grid."""
     box = _data_box(data)
     x = data.test[:_POINTS]
-    z = flow.encode(on_flow(flow, x), batch_size=_BATCH).cpu()
-    drawn = flow.base.sample(_POINTS, generator=_generator(flow, seed))
-    made = flow.decode(drawn, batch_size=_BATCH).cpu()
+    z = flow.encode(on_flow(flow, x), batch_size=BATCH).cpu()
+    drawn = flow.base.sample(_POINTS, generator=generator(flow, seed))
+    made = flow.decode(drawn, batch_size=BATCH).cpu()
     drawn = drawn.cpu()
     reach = torch.quantile(torch.cat((z, drawn)).abs().nan_to_num(nan=0.0), 0.999).item()
     edge = max(3.5, 1.1 * reach)
     square = (-edge, edge, -edge, edge)
     data_lines, latent_lines = _grid_lines(box), _grid_lines(square)
-    forward = _through(lambda v: flow.encode(v, batch_size=_BATCH), flow, data_lines)
-    backward = _through(lambda v: flow.decode(v, batch_size=_BATCH), flow, latent_lines)
+    forward = _through(lambda v: flow.encode(v, batch_size=BATCH), flow, data_lines)
+    backward = _through(lambda v: flow.decode(v, batch_size=BATCH), flow, latent_lines)
     hue, latent_hue = _hue(x.cpu()), _hue(drawn)
     pictures = [
         Picture(
@@ -223,7 +214,7 @@ def _data_box(data: Data) -> figures.Box:
     if data.density is not None:
         e = data.density.extent
         return (-e, e, -e, e)
-    x = data.train.double()
+    x = some_rows(data.train, _ROWS, 0).double()
     low, high = x.amin(0), x.amax(0)
     middle, half = (low + high) / 2, 0.54 * (high - low).max().clamp(min=1e-6)
     (a, b), (c, d) = (middle - half).tolist(), (middle + half).tolist()
@@ -263,8 +254,8 @@ def _hue(x: Tensor) -> Tensor:
 
 
 def table(flow: Flow, data: Data, seed: int) -> Section:
-    real = data.test.flatten(1).cpu().double()
-    model = _sample(flow, max(len(real), 2000), seed).flatten(1).double()
+    real = some_rows(data.test, _ROWS, seed).flatten(1).double()
+    model = sample(flow, max(len(real), 2000), seed).flatten(1).double()
     kept = model.isfinite().all(1)
     lost, model = int((~kept).sum()), model[kept]
     names = data.columns or tuple(f"x{i + 1}" for i in range(real.shape[1]))
@@ -316,34 +307,3 @@ def _strongest_pairs(correlation: Tensor, count: int = 4) -> list[tuple[int, int
     rows, columns = torch.triu_indices(d, d, 1)
     best = correlation[rows, columns].abs().argsort(descending=True, stable=True)[:count]
     return [(int(rows[k]), int(columns[k])) for k in best]
-
-
-# -- audit ----------------------------------------------------------------------------------------------------------
-
-
-def audit(flow: Flow, data: Data, seed: int) -> Section:
-    found = audit_round_trip(flow, on_flow(flow, data.test), seed=seed)
-    dtype = str(found.dtype).removeprefix("torch.")
-    exact = " (integers: must be 0)" if found.discrete else ""
-    table = check_table(
-        [
-            (
-                f"data → latent → data, largest error{exact}",
-                f"{found.data_error:.2g}",
-                found.data_passes,
-            ),
-            (
-                "latent → data → latent, largest error",
-                f"{found.latent_error:.2g}",
-                found.latent_passes,
-            ),
-            ("finite log-likelihoods", f"{100 * found.finite:.4g} %", found.finite == 1),
-            ("largest |z| of the data", f"{found.largest_latent:.3g}", None),
-            ("checked on", f"{found.rows} test examples and {found.rows} latents, {dtype}", None),
-        ]
-    )
-    text = (
-        f"{found.verdict} An invertible model must give back what it took; this checks that the trained weights still "
-        "do, in the arithmetic that is used."
-    )
-    return Section("Round-trip audit", text, table=table)
