@@ -243,12 +243,16 @@ def depth() -> None:
         value, error = kl(flow, data)
         rows.append({"couplings": n, "kl": value, "kl_error": error})
     store("depth", {"rows": rows, "steps": steps})
+    depth_curve(rows)
 
+
+def depth_curve(rows: list[dict[str, Any]]) -> None:
     def painter(figure: Any) -> None:
         ax = figure.add_subplot()
         ax.grid(axis="y")
-        ax.plot(depths, [r["kl"] for r in rows], color=paint.MODEL, marker="o", ms=5, linewidth=1.8)
-        ax.set_yscale("log")
+        depths, values = [r["couplings"] for r in rows], [r["kl"] for r in rows]
+        ax.plot(depths, values, color=paint.MODEL, marker="o", ms=5, linewidth=1.8)
+        ax.set_ylim(0, None)
         ax.set_xticks(depths)
         ax.set_xlabel("couplings")
         ax.set_ylabel("KL, nats")
