@@ -46,8 +46,11 @@ docs: .venv/.installed ## Build the documentation into site/
 bench: .venv/.installed ## Speed beside the bare networks and the peers that are installed
 	$(BIN)/python -m benchmarks
 
-results: .venv/.installed ## Measure again what the documentation shows (half an hour)
+results: .venv/.installed ## Measure again what the documentation shows (two hours)
 	$(BIN)/python scripts/results.py
+	$(BIN)/python scripts/figures.py
+	$(BIN)/python scripts/numerics.py
+	$(BIN)/python scripts/peers.py
 
 wheel: .venv/.installed ## Build the wheel into dist/ and use it outside the checkout
 	bash scripts/check_wheel.sh

@@ -70,6 +70,8 @@ def paired(name: str, value: str, unit: str) -> str:
     for data in dict.fromkeys(r["data"] for r in measured):
         seeds = sorted(s for d, m, s in by if d == data and m == "nice" and (d, "realnvp", s) in by)
         nice, realnvp = ([by[data, m, s] for s in seeds] for m in ("nice", "realnvp"))
+        if not seeds:
+            continue
         gaps = [a - b for a, b in zip(nice, realnvp, strict=True)]
         if len(seeds) < 3:
             cells = [f"{mean(v):.3f}" for v in (nice, realnvp)]

@@ -346,3 +346,8 @@ def test_inverse_of_an_uninitialized_layer_says_so():
     layer = ActNorm((3,))
     layer.initialize(torch.randn(10, 3))
     Inverse(layer).initialize(torch.randn(10, 3))
+
+
+def test_a_constant_ladj_is_declared_through_the_chain():
+    assert diffeo.zoo.build("nice", (4,), size="tiny", standardize=False).properties.constant_ladj
+    assert not diffeo.zoo.build("realnvp", (4,), size="tiny").properties.constant_ladj

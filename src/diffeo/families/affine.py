@@ -35,6 +35,7 @@ class Scaling(Family):
     """y = exp(s) x, log dy/dx = s. params: s. The diagonal layer of NICE, 2014, arXiv:1410.8516."""
 
     num_params = 1
+    properties = Properties(constant_ladj=True)
 
     def forward(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
         s = params[..., 0]
@@ -58,6 +59,7 @@ class Affine(Family):
     """
 
     num_params = 2
+    properties = Properties(constant_ladj=True)
 
     def __init__(self, scale: Scale = "clamp", *, bound: float = 3.0, initial: float = 1.0) -> None:
         super().__init__()

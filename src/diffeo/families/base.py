@@ -18,6 +18,7 @@ class Family(Part):
     """
 
     num_params: int = 0
+    # constant_ladj: the log-derivative depends on the params only, not on x.
     properties: Properties = Properties()
 
     def forward(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:

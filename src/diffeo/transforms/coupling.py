@@ -73,6 +73,8 @@ class Coupling(Transform):
         )
         self.properties = replace(
             promised,
+            # The parameters depend on x, so only a log-derivative of zero is the same everywhere.
+            constant_ladj=promised.volume_preserving,
             domain=REAL if promised.domain is None else promised.domain,
             codomain=REAL if promised.codomain is None else promised.codomain,
             lipschitz=None,

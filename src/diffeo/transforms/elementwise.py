@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -45,6 +46,10 @@ class Elementwise(Transform):
             if self.context_shape is None:
                 raise ConfigError(f"{self.name} has a net but no context_shape to feed it")
             self.net = make_net(net, (0,), shape, self.context_shape, owner=self.name)
+            # The parameters, and with them ladj, differ from context to context.
+            self.properties = replace(
+                self.properties, constant_ladj=family.properties.volume_preserving
+            )
         elif family.num_params:
             self.params = nn.Parameter(torch.zeros(shape))
 
