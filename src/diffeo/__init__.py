@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 # What needs more than torch is loaded when it is first used.
-_LAZY = {"data": "data", "testing": "testing", "training": "training", "report": "report"}
+_LAZY = ("applications", "data", "integrations", "report", "testing", "training")
 
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
-        return import_module(f".{_LAZY[name]}", __name__)
+        return import_module(f".{name}", __name__)
     if name == "fit":
         return import_module(".training", __name__).fit
     if name == "audit":
