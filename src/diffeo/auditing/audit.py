@@ -40,11 +40,12 @@ def audit(flow: Flow, x: Tensor, context: Any = None, *, seed: int = 0, rows: in
     iteration gives them).
 
     What ladj is compared with depends on the number D of entries of a layer. Up to 64, and where no structure is found
-    up to 256: the full Jacobian. Beyond: a structure that products with random vectors prove (a rearrangement, a
-    coupling, one matrix per pixel), whose determinant is exact, so that a wrong ladj of any size is found. Where there
-    is none, a stochastic Lanczos estimate: it finds a wrong sign or missing terms of many nats, not a few nats. The
-    whole is compared with its full Jacobian up to D = 256, beyond with the sum over its layers. Layers whose likelihood
-    is a bound or an estimate are not compared.
+    up to 256 (vectors: 1,024): the full Jacobian. Beyond: a structure that products with random vectors prove (a
+    rearrangement, a coupling, one matrix per pixel), whose determinant is exact, so that a wrong ladj of any size is
+    found. Where there is none, a bracket by stochastic Lanczos quadrature of map and inverse, whose width grows with
+    the conditioning: it finds a wrong sign of a large ladj or missing terms of many nats, not a few nats. The whole is
+    compared with its full Jacobian up to D = 256, beyond with the sum over its layers. Layers whose likelihood is a
+    bound or an estimate are not compared.
 
     Raises ShapeError or InputError for an x or a context that does not fit, that is empty, or not finite.
     """

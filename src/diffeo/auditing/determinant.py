@@ -3,9 +3,11 @@
 Up to FULL entries the Jacobian is written out. Beyond, a few products J u with random u recognize, and thereby prove
 with probability one, a structure whose determinant is cheap: a rearrangement of the entries; entries that pass
 unchanged while the others are scaled elementwise (every coupling, whatever its network); one small matrix per pixel
-(mixing of channels). Otherwise up to LARGEST entries the Jacobian is written out after all, and beyond that stochastic
-Lanczos quadrature of 1/2 tr log J^T J gives an estimate with its standard error: Ubaru, Chen, Saad, 2017,
-doi:10.1137/16M1104974; bidiagonalization: Golub & Kahan, 1965.
+(mixing of channels). Otherwise up to LARGEST entries (vectors: LARGEST_VECTOR) the Jacobian is written out after all.
+
+Beyond that stochastic Lanczos quadrature of 1/2 tr log J^T J bounds log|det J| from above, in expectation, and the same
+for the inverse bounds it from below: Ubaru, Chen, Saad, 2017, doi:10.1137/16M1104974; bidiagonalization: Golub & Kahan,
+1965.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from .linear import Linearization, jacobian, randn_like
 
 Indexed = Callable[[Tensor, Tensor], Tensor]
 
-FULL, LARGEST = 64, 256
+FULL, LARGEST, LARGEST_VECTOR = 64, 256, 1024
 _CHANNELS = 64
 _PROBES, _STEPS = 8, 24
 _SAME = 1e-9
@@ -38,8 +40,16 @@ class LogDet:
     elementwise: bool = False
 
 
-def log_det(f: Indexed, x: Tensor, generator: torch.Generator) -> LogDet:
-    """log|det J| of f at x. f(x, rows) maps an x whose k-th row belongs to row rows[k] of the x given here."""
+def log_det(
+    f: Indexed,
+    x: Tensor,
+    generator: torch.Generator,
+    inverse: tuple[Indexed, Tensor] | None = None,
+) -> LogDet:
+    """log|det J| of f at x; inverse: the inverse map and f(x), for the bracket of the estimate.
+
+    f(x, rows) maps an x whose k-th row belongs to row rows[k] of the x given here.
+    """
     size = x[0].numel()
     found = None
     if size > FULL:
@@ -49,7 +59,8 @@ def log_det(f: Indexed, x: Tensor, generator: torch.Generator) -> LogDet:
             found = found or recognize(j, generator)
         del j
     if found is None:
-        found = full(f, x) if size <= LARGEST else _estimate(f, x, generator)
+        affordable = LARGEST_VECTOR if x.ndim == 2 else LARGEST
+        found = full(f, x) if size <= affordable else _bracket(f, x, inverse, generator)
     return found
 
 
@@ -131,23 +142,36 @@ def _close(found: Tensor, expected: Tensor) -> bool:
 # -- stochastic Lanczos quadrature ----------------------------------------------------------------------------------
 
 
-def _estimate(f: Indexed, x: Tensor, generator: torch.Generator) -> LogDet:
-    """Mean over random signs; tolerance: 5 standard errors and the change from half the steps to all of them."""
-    values, tolerances = [], []
+def _bracket(
+    f: Indexed, x: Tensor, inverse: tuple[Indexed, Tensor] | None, generator: torch.Generator
+) -> LogDet:
+    """The middle between the bounds from above of log|det J| and, by the inverse, of -log|det J|.
+
+    tolerance: half their distance and 5 standard errors; infinite without an inverse.
+    """
+    rows = torch.arange(len(x), device=x.device)
+    high, error = _above(f, x, generator)
+    if inverse is None:
+        return LogDet(rows, high, torch.full_like(high, math.inf), "upper bound only")
+    low, more = _above(*inverse, generator)
+    half = ((high + low) / 2).clamp(min=0)
+    return LogDet(rows, (high - low) / 2, half + 5 * (error + more), "Lanczos estimate")
+
+
+def _above(f: Indexed, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Mean over random signs and standard error; above in expectation, as Gauss quadrature of a logarithm is."""
+    size = x[0].numel()
+    found = []
     for row in range(len(x)):
         rows = torch.full((_PROBES,), row, device=x.device)
         j = Linearization(lambda t, rows=rows: f(t, rows), x.detach()[rows])  # type: ignore[misc]
-        whole, half = (_quadrature(b) for b in _bidiagonals(j, generator))
-        size = x[0].numel()
-        error = size * whole.std() / math.sqrt(_PROBES)
-        values.append(size * whole.mean())
-        tolerances.append(5 * error + size * (whole - half).mean().abs())
-    rows = torch.arange(len(x), device=x.device)
-    return LogDet(rows, torch.stack(values), torch.stack(tolerances), "Lanczos estimate")
+        found.append(size * _quadrature(_bidiagonal(j, generator)))
+    values = torch.stack(found)
+    return values.mean(1), values.std(1) / math.sqrt(_PROBES)
 
 
-def _bidiagonals(j: Linearization, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """B of J V = U B, [n, k, k], from random signs, for all the steps and for half of them."""
+def _bidiagonal(j: Linearization, generator: torch.Generator) -> Tensor:
+    """B of J V = U B, [n, k, k], from random signs."""
     steps = min(_STEPS, j.x[0].numel())
     sign = torch.where(randn_like(j.x, generator) < 0, -1.0, 1.0).to(j.x.dtype).flatten(1)
     v = [sign / math.sqrt(sign.shape[1])]
@@ -161,8 +185,7 @@ def _bidiagonals(j: Linearization, generator: torch.Generator) -> tuple[Tensor, 
             r = _against(j.vjp(u[k].reshape(j.y.shape)).flatten(1), v)
             b[:, k, k + 1] = r.norm(dim=1)
             v.append(r / b[:, k, k + 1, None].clamp(min=1e-300))
-    half = max(1, steps // 2)
-    return b, b[:, :half, :half]
+    return b
 
 
 def _against(p: Tensor, basis: list[Tensor]) -> Tensor:

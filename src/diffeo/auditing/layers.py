@@ -46,7 +46,7 @@ def measure(call: Call, near: Call, wide: Call, generator: torch.Generator) -> L
     if not all(map(_finite, (call, wide))):
         return replace(found, remark="its values are not finite")
     found = replace(found, **_trips(call, wide))
-    found = replace(found, **_determinant(wide, generator))
+    found = replace(found, **_determinant(wide, generator, inverse=not found.remark))
     return replace(found, **stretch(near, STEPS, generator))
 
 
@@ -66,11 +66,16 @@ def _trips(call: Call, wide: Call) -> dict[str, Any]:
     }
 
 
-def _determinant(wide: Call, generator: torch.Generator) -> dict[str, Any]:
+def _determinant(wide: Call, generator: torch.Generator, inverse: bool) -> dict[str, Any]:
     if wide.x[0].numel() != wide.z[0].numel():
         return {"remark": "it has fewer latents than data, so no determinant"}
     try:
-        det = log_det(lambda x, rows: wide.forward(x, rows)[0], wide.x, generator)
+        det = log_det(
+            lambda x, rows: wide.forward(x, rows)[0],
+            wide.x,
+            generator,
+            (lambda z, rows: wide.inverse(z, rows)[0], wide.z) if inverse else None,
+        )
     except (RuntimeError, NotImplementedError) as error:
         return {"remark": f"autograd cannot differentiate it: {str(error).splitlines()[0]}"}
     ladj = wide.ladj[det.rows]

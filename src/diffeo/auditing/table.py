@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from .result import Audit, LayerAudit
@@ -34,12 +35,20 @@ def layer_cells(layer: LayerAudit) -> tuple[str, ...]:
         layer.path,
         layer.name,
         number(layer.round_trip),
-        number(layer.ladj_error),
+        _ladj(layer),
         f"{layer.log_scale:.2f}",
         number(layer.lipschitz),
         number(layer.inverse_lipschitz),
         share(layer.clamped),
     )
+
+
+def _ladj(layer: LayerAudit) -> str:
+    """The error, or how far an estimate can tell."""
+    error, known = layer.ladj_error, layer.ladj_tolerance
+    if error is None or not math.isfinite(known):
+        return "–"
+    return f"< {known:.2g}" if known > max(error, 1e-3) else number(error)
 
 
 def facts(audit: Audit) -> list[tuple[str, str]]:

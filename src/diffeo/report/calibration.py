@@ -74,7 +74,8 @@ def columns(flow: Flow, data: Data, seed: int) -> Section:
     )
     shown = sorted(sorted(found, key=lambda r: -r.excess)[:12], key=found.index)
     what = "the columns" if len(shown) == len(found) else f"the {len(shown)} columns farthest off"
-    picture = Picture(figures.rank_histograms(shown), f"rank histograms of {what}", what)
+    caption = "" if len(shown) == len(found) else what
+    picture = Picture(figures.rank_histograms(shown), f"rank histograms of {what}", caption)
     return Section("Calibration of the columns", text, [picture])
 
 

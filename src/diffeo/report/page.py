@@ -293,7 +293,8 @@ details{border-top:1px solid var(--hair);margin-top:14px;padding-top:12px}
 summary{cursor:pointer;font-weight:550;color:var(--accent)}
 pre{font:13px/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;overflow-x:auto;margin:12px 0 0;
 background:var(--page);border-radius:8px;padding:14px 16px}
-.plain{font-size:14px}.plain td:first-child{overflow-wrap:anywhere}
+.plain{font-size:14px}.plain th,.plain td{white-space:nowrap;padding-top:6px;padding-bottom:6px}
+*+.scroll{margin-top:18px}.scroll+p{margin-top:12px}p+.scroll,summary+.scroll{margin-top:0}
 figure{margin:0}
 figure img{display:block;width:100%;height:auto}
 figcaption{font-size:14px;color:var(--quiet);text-align:center;margin-top:6px}
