@@ -96,21 +96,22 @@ def test_twenty_kills_at_random_moments(tmp_path, monkeypatch):
     monkeypatch.setitem(RECIPE, "hyper", {"width": 4, "dropout": 0.2})
     monkeypatch.setitem(RECIPE, "training", RECIPE["training"] | {"checkpoint_steps": 2})
     runs.train(recipe(RECIPE), tmp_path / "whole", progress=False)
-    folder, chance, killed = tmp_path / "run", random.Random(0), 0
+    folder, chance, killed, steps = tmp_path / "run", random.Random(0), 0, set()
     while killed < 20:
         process = child(folder, "never")
-        begun = time.monotonic()
-        # Most moments are in the training; a few are in the import and the reading of data.
-        delay = chance.uniform(0.0, 3.0)
+        # From the moment on that training begins, which rewrites metrics.csv.
+        begun, curves = time.time_ns(), folder / "metrics.csv"
         while process.poll() is None and not (
-            (folder / "metrics.csv").exists() and time.monotonic() - begun > 3
+            curves.exists() and curves.stat().st_mtime_ns > begun
         ):
-            time.sleep(0.01)
+            time.sleep(0.005)
         try:
-            process.wait(delay)
+            process.wait(chance.uniform(0.0, 3.0))
         except subprocess.TimeoutExpired:
             process.kill()
             killed += 1
+            state = read_checkpoint(folder)
+            steps.add(None if state is None else state["step"])
         out = process.communicate()[0].decode()
         if process.returncode != -signal.SIGKILL:
             assert process.returncode == 0, out
@@ -120,6 +121,7 @@ def test_twenty_kills_at_random_moments(tmp_path, monkeypatch):
             shutil.rmtree(folder)
     runs.train(recipe(RECIPE), folder, progress=False, resume=True)
     assert_same(folder, tmp_path / "whole")
+    assert len(steps) > 5, f"too few moments: {steps}"
 
 
 def interrupted(folder, monkeypatch, step):
