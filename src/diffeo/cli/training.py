@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,22 +10,23 @@ import typer
 from rich.table import Table
 
 from ..errors import ConfigError
-from .app import AsJson, app, console, show_results
+from .app import INTERRUPTED, AsJson, app, console, example, say, say_json, show_results
+from .complete import data_names, model_names, run_folders
 
 if TYPE_CHECKING:
     from ..training.recipe import Recipe
 
-INTERRUPTED = 130  # what a shell expects of a program that Ctrl-C ended
+BUDGET, OPTIMIZER, MACHINE = "Budget (whichever ends first)", "Optimizer", "Machine"
 
 
-@app.command()
+@app.command(epilog=example("diffeo models", "diffeo models --json"))
 def models(as_json: AsJson = False) -> None:
     """List the published models."""
     from .. import zoo
 
     cards = [zoo.card(name) for name in zoo.names()]
     if as_json:
-        console.print_json(json.dumps([vars(c) for c in cards]))
+        say_json([vars(c) for c in cards])
         return
     table = Table(title="Models", header_style="bold", row_styles=["", "dim"])
     table.add_column("name", no_wrap=True)
@@ -38,51 +38,115 @@ def models(as_json: AsJson = False) -> None:
     console.print("[dim]diffeo train NAME --data digits --out runs/first[/]")
 
 
-@app.command()
+@app.command(
+    epilog=example(
+        "diffeo train realnvp --data digits --minutes 2 --out runs/first",
+        "diffeo train recipes/realnvp-mnist-small.yaml training.lr=5e-4",
+        "diffeo train --resume --out runs/first",
+        "diffeo train --from runs/first --data more.csv --out runs/second",
+    )
+)
 def train(
     model: Annotated[
-        str | None, typer.Argument(help="A model's name, or a recipe (.yaml).")
+        str | None,
+        typer.Argument(
+            help="A model's name, or a recipe (.yaml).",
+            autocompletion=model_names,
+            show_default=False,
+        ),
     ] = None,
     overrides: Annotated[
-        list[str] | None, typer.Argument(help="Settings of a recipe, key.key=value.")
+        list[str] | None,
+        typer.Argument(
+            metavar="KEY=VALUE",
+            help="Settings of the recipe, such as hyper.layers=10 or data.image_size=32.",
+            show_default=False,
+        ),
     ] = None,
     data: Annotated[
         str | None,
         typer.Option(
-            help="A built-in name (digits, moons, ...), a table or array, or a folder of pictures."
+            metavar="DATA",
+            help="A built-in name (digits, moons, ...), a .csv, .parquet, .npy or .npz file, or a folder of pictures.",
+            autocompletion=data_names,
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="The run folder to make.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="The run folder to make.",
+            show_default="runs/MODEL-DATA",
+            autocompletion=run_folders,
+        ),
+    ] = None,
     size: Annotated[str | None, typer.Option(help="tiny, small or paper.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Budget: passes over the data.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Budget: optimizer steps.")] = None,
-    minutes: Annotated[float | None, typer.Option(help="Budget: wall time.")] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(help="Examples per step, over all processes.")
+    levels: Annotated[
+        int | None, typer.Option(metavar="N", help="Levels of integer data in a file.")
     ] = None,
-    lr: Annotated[float | None, typer.Option(help="Largest learning rate.")] = None,
-    ema: Annotated[float | None, typer.Option(help="Decay of the weights' moving average.")] = None,
-    threads: Annotated[
-        int | None, typer.Option(help="CPU threads; small networks are faster on one.")
-    ] = None,
-    patience: Annotated[
-        int | None, typer.Option(help="Validations without improvement before stopping.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of weights, order and noise.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps or auto.")] = None,
-    levels: Annotated[int | None, typer.Option(help="Levels of integer data in a file.")] = None,
     start: Annotated[
         Path | None,
-        typer.Option("--from", help="A run whose model and weights to start from (fine-tuning)."),
+        typer.Option(
+            "--from",
+            metavar="RUN",
+            help="A run whose model and weights to start from (fine-tuning).",
+            autocompletion=run_folders,
+        ),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the interrupted run in --out.")
     ] = False,
+    epochs: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Passes over the data.", rich_help_panel=BUDGET),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(metavar="N", help="Optimizer steps.", rich_help_panel=BUDGET)
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(metavar="T", help="Wall time.", rich_help_panel=BUDGET)
+    ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Validations without improvement.", rich_help_panel=BUDGET),
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Examples a step, over all processes.", rich_help_panel=OPTIMIZER
+        ),
+    ] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option(metavar="RATE", help="Largest learning rate.", rich_help_panel=OPTIMIZER),
+    ] = None,
+    ema: Annotated[
+        float | None,
+        typer.Option(
+            metavar="DECAY", help="Of the weights' moving average.", rich_help_panel=OPTIMIZER
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Of weights, order and noise.", rich_help_panel=OPTIMIZER),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, mps or auto.", rich_help_panel=MACHINE)
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="CPU threads; small networks are faster on one.",
+            rich_help_panel=MACHINE,
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train a model on real data and leave a run folder with a report.
 
-    For example: diffeo train realnvp --data digits --minutes 2 --out runs/first
+    Ctrl-C ends a run well: it can be used, and --resume goes on with it.
     """
     from ..training.machines import main_process
     from ..training.recipe import override, recipe
@@ -126,36 +190,46 @@ def train(
     if resume and finished(folder) is not None:
         if not (folder / "report.html").exists():
             write(folder)
-        console.print(f"the run in {folder} is finished: there is nothing to resume")
+        done = finished(folder)
+        say_json(done) if as_json else say(
+            f"the run in {folder} is finished: there is nothing to resume"
+        )
         return
     results = run(chosen, folder, progress=not quiet, resume=resume)
     if not main_process():
         return
-    show_results(results)
-    console.print(f"report: {write(folder)}")
+    _say_end(results, folder, write(folder), as_json)
     if results["stopped"] == "interrupted":
-        console.print(f"interrupted: go on with diffeo train --resume --out {folder}")
+        if not as_json:
+            say(f"interrupted: go on with diffeo train --resume --out {folder}")
         raise typer.Exit(INTERRUPTED)
 
 
-@app.command()
+@app.command(epilog=example("diffeo demo", "diffeo demo --minutes 1 --out runs/quick"))
 def demo(
     out: Annotated[Path, typer.Option(help="The run folder to make.")] = Path("runs/demo"),
     minutes: Annotated[float, typer.Option(min=0.01, help="Training time.")] = 2.5,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train on scikit-learn's scanned digits for two and a half minutes and write a report."""
     from ..training.run import report as write
     from ..training.run import train as run
     from .demo import demo_recipe, replace_demo
 
-    console.print(
-        f"[bold]diffeo demo[/]: a flow on 8x8 scans of digits, {minutes:g} minutes of training"
-    )
+    if not as_json:
+        say(f"diffeo demo: a flow on 8x8 scans of digits, {minutes:g} minutes of training")
     replace_demo(out)
     results = run(demo_recipe(minutes), out, progress=not quiet)
+    _say_end(results, out, write(out), as_json)
+
+
+def _say_end(results: dict[str, Any], folder: Path, report: Path, as_json: bool) -> None:
+    if as_json:
+        say_json(results | {"run": folder, "report": report})
+        return
     show_results(results)
-    console.print(f"report: [bold]{write(out)}[/]  (open it in a browser)")
+    say(f"report: {report}  (open it in a browser)")
 
 
 def _values(model: str | None, start: Path | None) -> dict[str, Any]:

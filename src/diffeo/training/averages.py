@@ -14,13 +14,22 @@ from ..flow import Flow
 
 
 class Averages:
-    """avg <- d avg + (1 - d) w, d = min(decay, (1 + n) / (10 + n)) after n updates; buffers are not averaged."""
+    """avg <- d avg + (1 - d) w, d = min(decay, (1 + n) / (10 + n)) after n updates, of parameters and real buffers.
+
+    Running statistics of batch norm belong to weights: averaged weights need averaged statistics.
+    """
 
     def __init__(self, flow: Flow, decay: float) -> None:
+        self.flow = flow
         self.decay = decay
         self.count = 0
-        self.weights: list[Tensor] = list(flow.parameters())
-        self.values = [p.detach().clone() for p in self.weights]
+        self.weights = _real_tensors(flow)
+        self.values = [w.detach().clone() for w in self.weights]
+
+    def to(self, device: torch.device) -> None:
+        """Follow the flow to a device; moving a module replaces its buffers."""
+        self.weights = _real_tensors(self.flow)
+        self.values = [v.to(device) for v in self.values]
 
     @torch.no_grad()
     def update(self) -> None:
@@ -50,6 +59,10 @@ class Averages:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.count = state["count"]
         torch._foreach_copy_(self.values, state["values"])
+
+
+def _real_tensors(flow: Flow) -> list[Tensor]:
+    return [*flow.parameters(), *(b for b in flow.buffers() if b.is_floating_point())]
 
 
 class Best:

@@ -94,7 +94,8 @@ def fit(
             flow.eval().to(home)
             raise
         if module.averages is not None:
-            module.averages.copy([v.to(flow.device) for v in module.averages.values])
+            module.averages.to(flow.device)
+            module.averages.copy(module.averages.values)
     best = module.best
     if best.weights is not None:
         flow.load_state_dict(best.weights)

@@ -78,7 +78,7 @@ class MaximumLikelihood(pl.LightningModule):
     def on_fit_start(self) -> None:
         self._start = time.monotonic()
         if self.averages is not None:
-            self.averages.values = [v.to(self.device) for v in self.averages.values]
+            self.averages.to(self.device)
 
     def on_train_start(self) -> None:
         self.flow.train()

@@ -231,21 +231,27 @@ def report(folder: str | Path, *, seed: int = 0) -> Path:
             folder / REPORT,
             flow=flow,
             data=data,
-            rows=[Row(**r) for r in results["rows"]],
+            # A run that diverged was not evaluated when it ended.
+            rows=[Row(**r) for r in results["rows"]] or _rows(chosen, flow, data),
             curves=curves,
             facts=facts,
             title=title,
             seed=seed,
+            configuration=chosen.to_yaml(),
         )
     except OSError as error:
         raise TrainingError(f"cannot write {folder / REPORT}: {error.strerror or error}") from error
 
 
+def _rows(chosen: Recipe, flow: Flow, data: Data) -> list[Row]:
+    name = f"{chosen.model} ({chosen.size})"
+    return [evaluate(flow, data, name=name), *baselines(data)]
+
+
 def _results(chosen: Recipe, flow: Flow, data: Data, run: Run) -> dict[str, Any]:
     start = time.monotonic()
     card = zoo.card(chosen.model)
-    name = f"{card.name} ({chosen.size})"
-    rows = [evaluate(flow, data, name=name), *baselines(data)]
+    rows = _rows(chosen, flow, data)
     facts = {
         "command": shlex.join(["diffeo", *sys.argv[1:]]),
         "model": f"{card.citation}; {flow.num_parameters:,} parameters",
