@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 import diffeo
-from diffeo.errors import ConfigError, DiffeoError, DirectionError, InputError, ShapeError
-from diffeo.transforms import ActNorm, Inverse
+from diffeo.errors import DiffeoError, DirectionError, InputError, ShapeError
+from diffeo.transforms import ActNorm, Chain, Coupling, Inverse, Standardize
 
 
 def conditional(**hyper):
@@ -339,13 +339,16 @@ def test_what_cannot_be_resized_says_why(name):
         diffeo.zoo.build(model, old, size="tiny").resized(new)
 
 
-def test_inverse_of_an_uninitialized_layer_says_so():
-    inverse = Inverse(ActNorm((3,)))
-    with pytest.raises(ConfigError, match=r"cannot be initialized from its latent side"):
-        inverse.initialize(torch.randn(10, 3))
-    layer = ActNorm((3,))
-    layer.initialize(torch.randn(10, 3))
-    Inverse(layer).initialize(torch.randn(10, 3))
+@pytest.mark.parametrize("layer", [ActNorm, Standardize])
+def test_an_inverted_layer_normalizes_in_its_own_direction(layer):
+    x = 3 * torch.randn(500, 3, dtype=torch.float64) + 5
+    for part in (Inverse(layer((3,))), Inverse(Chain((3,), [layer, Coupling]))):
+        flow = diffeo.Flow(part).double()
+        flow.initialize(x)
+        assert flow.initialized
+        z = flow.encode(x)
+        assert torch.allclose(z.mean(0), torch.zeros(3).double(), atol=1e-8)
+        assert torch.allclose(z.std(0, correction=0), torch.ones(3).double(), atol=1e-8)
 
 
 def test_a_constant_ladj_is_declared_through_the_chain():

@@ -16,7 +16,7 @@ from .parts import ContextShape, Part, Shape, as_context_shape, register
 from .properties import Kind, Properties
 from .rows import chunked, context_rows, expand, show
 from .transforms import Chain, Level, Transform
-from .transforms.base import Context, Noise, common_context_shape, waiting
+from .transforms.base import Context, Noise, common_context_shape
 
 if TYPE_CHECKING:
     from .view import FlowDistribution
@@ -298,7 +298,8 @@ class Flow(Part):
     @property
     def initialized(self) -> bool:
         """Whether no layer waits for `initialize`."""
-        return not waiting(self)
+        flags = [b for name, b in self.named_buffers() if name.rsplit(".", 1)[-1] == "initialized"]
+        return all(bool(flag) for flag in flags)
 
     def resized(self, event_shape: Sequence[int]) -> Flow:
         """The same convolutional model for images of another size, sharing its parameters.

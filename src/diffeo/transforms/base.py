@@ -64,6 +64,12 @@ class Transform(Part):
         z: Tensor = self(x, context)[0]
         return z
 
+    @torch.no_grad()
+    def initialize_inverse(self, z: Tensor, context: Context = None) -> Tensor:
+        """The same for a transform that is used the other way: set the state from latents, return their data."""
+        x: Tensor = self.inverse(z, context)[0]
+        return x
+
     @property
     def name(self) -> str:
         """How errors call this layer."""
@@ -171,6 +177,12 @@ class Chain(Transform):
             x = part.initialize(x, context)
         return x
 
+    @torch.no_grad()
+    def initialize_inverse(self, z: Tensor, context: Context = None) -> Tensor:
+        for part in reversed(list(self)):
+            z = part.initialize_inverse(z, context)
+        return z
+
     @property
     def stochastic(self) -> bool:
         return any(part.stochastic for part in self)
@@ -224,12 +236,11 @@ class Inverse(Transform):
 
     @torch.no_grad()
     def initialize(self, x: Tensor, context: Context = None) -> Tensor:
-        if waiting(self.transform):
-            raise ConfigError(
-                f"{self.name} cannot be initialized from its latent side: initialize {self.transform.name} on data "
-                "before it is inverted"
-            )
-        return super().initialize(x, context)
+        return self.transform.initialize_inverse(x, context)
+
+    @torch.no_grad()
+    def initialize_inverse(self, z: Tensor, context: Context = None) -> Tensor:
+        return self.transform.initialize(z, context)
 
     @property
     def name(self) -> str:
@@ -237,12 +248,6 @@ class Inverse(Transform):
 
     def config(self) -> dict[str, Any]:
         return {"transform": self.transform}
-
-
-def waiting(module: nn.Module) -> bool:
-    """Whether a layer inside still waits for `initialize`."""
-    flags = [b for name, b in module.named_buffers() if name.rsplit(".", 1)[-1] == "initialized"]
-    return not all(bool(flag) for flag in flags)
 
 
 def common_context_shape(*shapes: ContextShape) -> ContextShape:

@@ -110,10 +110,18 @@ class Coupling(Transform):
 
     @torch.no_grad()
     def initialize(self, x: Tensor, context: Context = None) -> Tensor:
+        self._initialize_net(x, context)
+        return super().initialize(x, context)
+
+    @torch.no_grad()
+    def initialize_inverse(self, z: Tensor, context: Context = None) -> Tensor:
+        self._initialize_net(z, context)
+        return super().initialize_inverse(z, context)
+
+    def _initialize_net(self, event: Tensor, context: Context) -> None:
         initialize = getattr(self.net, "initialize", None)
         if initialize is not None:
-            initialize(self.partition.split(x)[0], context)
-        return super().initialize(x, context)
+            initialize(self.partition.split(event)[0], context)
 
     def config(self) -> dict[str, Any]:
         return {

@@ -77,6 +77,12 @@ class Split(Transform):
     def _join(self, out: Tensor, z: Tensor) -> Tensor:
         return torch.cat((out.flatten(1), z.flatten(1)), dim=1)
 
+    def _parts(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """The half that left and the latents of the rest."""
+        out_size = math.prod(self.partition.changed_shape)
+        out = z[:, :out_size].reshape(z.shape[0], *self.partition.changed_shape)
+        return out, z[:, out_size:].reshape(z.shape[0], *self.rest.latent_shape)
+
     def forward(
         self, x: Tensor, context: Context = None, noise: Noise = None
     ) -> tuple[Tensor, Tensor]:
@@ -87,9 +93,7 @@ class Split(Transform):
         return self._join(out, z), ladj
 
     def inverse(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
-        out_size = math.prod(self.partition.changed_shape)
-        out = z[:, :out_size].reshape(z.shape[0], *self.partition.changed_shape)
-        inner = z[:, out_size:].reshape(z.shape[0], *self.rest.latent_shape)
+        out, inner = self._parts(z)
         kept, ladj = self.rest.inverse(inner, context)
         # A partition that divides its shape rebuilds the event from its two parts alone.
         return self.partition.merge(out, kept, out), ladj
@@ -98,6 +102,11 @@ class Split(Transform):
     def initialize(self, x: Tensor, context: Context = None) -> Tensor:
         kept, out = self.partition.split(x)
         return self._join(out, self.rest.initialize(kept, context))
+
+    @torch.no_grad()
+    def initialize_inverse(self, z: Tensor, context: Context = None) -> Tensor:
+        out, inner = self._parts(z)
+        return self.partition.merge(out, self.rest.initialize_inverse(inner, context), out)
 
     @property
     def stochastic(self) -> bool:

@@ -70,17 +70,28 @@ class _Fitted(Transform):
 
         A deviation of zero counts as one. Raises InputError for an empty or non-finite batch.
         """
-        if not bool(self.initialized):
-            if not len(x) or not bool(torch.isfinite(x).all()):
-                raise InputError(
-                    f"{self.name} cannot be initialized from {len(x)} rows"
-                    + (" that hold NaN or infinite values" if len(x) else "")
-                )
-            mean, var = moments(x, self.statistics)
-            std = torch.where(var > 0, var, torch.ones_like(var)).sqrt()
-            self._fit(mean, std)
-            self.initialized.fill_(True)
+        self._fit_once(x, inverse=False)
         return super().initialize(x, context)
+
+    @torch.no_grad()
+    def initialize_inverse(self, z: Tensor, context: Context = None) -> Tensor:
+        """Fit so that the inverse brings z to mean 0 and deviation 1."""
+        self._fit_once(z, inverse=True)
+        return super().initialize_inverse(z, context)
+
+    def _fit_once(self, values: Tensor, *, inverse: bool) -> None:
+        if bool(self.initialized):
+            return
+        if not len(values) or not bool(torch.isfinite(values).all()):
+            raise InputError(
+                f"{self.name} cannot be initialized from {len(values)} rows"
+                + (" that hold NaN or infinite values" if len(values) else "")
+            )
+        mean, var = moments(values, self.statistics)
+        std = torch.where(var > 0, var, torch.ones_like(var)).sqrt()
+        # z = (x - m) / s is run backwards as x = s z + m.
+        self._fit(*((-mean / std, 1 / std) if inverse else (mean, std)))
+        self.initialized.fill_(True)
 
 
 @register
