@@ -87,6 +87,50 @@ def paired(name: str, value: str, unit: str) -> str:
     return "\n".join(lines) + f"\n\n{facts}\n"
 
 
+def bench() -> str:
+    """The stored benchmark: a table a size, medians with the ratio to the bare networks in the same mode."""
+    document = stored("bench")
+    if not document:
+        return "*Not measured yet.*"
+    blocks = ["![time of a train step](images/bench.svg)"]
+    for table in document["tables"]:
+        rows = [
+            (
+                "",
+                "train step, ms",
+                "log_prob, ms",
+                "sample, ms",
+                "peak memory, MiB",
+                "compiling, s",
+            ),
+            ("---", "---:", "---:", "---:", "---:", "---:"),
+        ]
+        for name, row in table["rows"].items():
+            library, _, compiled = name.partition(", ")
+            floor = table["rows"]["bare networks" + (", compiled" if compiled else "")]
+            times = [
+                f"{t['median']:.1f} ({t['median'] / floor[what]['median']:.2f}) "
+                f"[{t['least']:.1f}, {t['largest']:.1f}]"
+                for what, t in row.items()
+            ]
+            memory = "" if compiled else f"{table['memory_mib'][library]:.0f}"
+            seconds = str(table["compile_seconds"].get(library, "")) if compiled else ""
+            rows.append((name, *times, memory, seconds))
+        failed = [f"{n} {s}" for n, s in table["compile_seconds"].items() if isinstance(s, str)]
+        lines = ["| " + " | ".join(map(cell, row)) + " |" for row in rows]
+        blocks.append(f"**{table['size']}**\n\n" + "\n".join(lines))
+        if failed:
+            blocks.append("Compiling " + "; ".join(failed) + ".")
+    imports = ", ".join(f"{n} {s:.2f} s" for n, s in document["import_seconds"].items())
+    blocks.append(
+        "Median (ratio to the bare networks in the same mode) [least, largest]. "
+        f"Import time over torch: {imports}."
+    )
+    facts = (document[k] for k in ("machine", "versions", "date"))
+    blocks.append(f"`{document['command']}`, {', '.join(facts)}")
+    return "\n\n".join(blocks) + "\n"
+
+
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Put the registry's models, and stored results, where a page asks for them."""
     for mark, render in PLACES.items():
@@ -98,6 +142,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 PLACES: dict[str, Callable[[], str]] = {
     MODELS: table,
     "<!-- densities -->": lambda: paired("densities", "kl", "nats"),
+    "<!-- bench -->": bench,
     "<!-- digits -->": lambda: paired("digits", "bits", "bits/dim"),
 }
 

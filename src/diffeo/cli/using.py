@@ -85,8 +85,14 @@ def evaluate(
     ] = None,
     split: Annotated[Split, typer.Option(help="Which part of the data.")] = Split.test,
     draws: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Draws of dequantization noise, for integers.")
-    ] = 10,
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Draws of dequantization noise, for integers.",
+            show_default="10, fewer for many rows",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure -log p on held-out data: nats and bits/dim, with standard error and kind.
