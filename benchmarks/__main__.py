@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -97,13 +96,20 @@ def interleaved(entered: dict[str, dict[str, Call]], repeats: int) -> dict[str, 
 
 
 def peak_memory(name: str, size: Size) -> None:
-    """Print by how many MiB the peak resident memory grows over three train steps (for a process of its own)."""
+    """Print the MiB by which resident memory grows over three train steps, at most (in a process of its own; Linux)."""
     contestant = build(name, size)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     step = calls(contestant, size, compiled=False)["train step"]
+    Path("/proc/self/clear_refs").write_text("5")  # the peak so far is that of the imports
+    before = resident("VmRSS")
     for _ in range(3):
         step()
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    print((resident("VmHWM") - before) / 1024)
+
+
+def resident(what: str) -> int:
+    """KiB of a line of /proc/self/status."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(s.split()[1]) for s in lines if s.startswith(what))
 
 
 def child(*arguments: str) -> float:

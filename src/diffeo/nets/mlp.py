@@ -94,7 +94,7 @@ class MLP(_Perceptron):
         layers: list[nn.Module] = []
         width = max(self.in_features, 1)
         for n in self.hidden:
-            layers += [nn.Linear(width, n), _activation(activation)]
+            layers += [nn.Linear(width, n), _in_place(_activation(activation))]
             if dropout:
                 layers.append(nn.Dropout(dropout))
             width = n
@@ -173,6 +173,11 @@ class ResidualMLP(_Perceptron):
             "dropout": self.dropout,
             "zero_init": self.zero_init,
         }
+
+
+def _in_place(layer: nn.Module) -> nn.Module:
+    """ReLU over its own input: the gradient of the linear layer before it does not need that value."""
+    return nn.ReLU(inplace=True) if type(layer) is nn.ReLU else layer
 
 
 def zero_(module: nn.Module) -> None:
