@@ -1,21 +1,8 @@
 """Runs of a few seconds, trained once for all tests of the command line, and how a command is run."""
 
-import sys
-
 import numpy as np
 import pytest
-
-from diffeo import cli
-
-
-def run(monkeypatch, *args):
-    """Exit code of `diffeo ARGS`."""
-    monkeypatch.setattr(sys, "argv", ["diffeo", *map(str, args)])
-    try:
-        cli.main()
-    except SystemExit as end:
-        return end.code or 0
-    return 0
+from tests.cli.command import run
 
 
 @pytest.fixture

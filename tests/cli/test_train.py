@@ -3,24 +3,13 @@
 import json
 import os
 import signal
-import sys
 
 import pytest
+from tests.cli.command import run
 
-from diffeo import cli
 from diffeo.training.module import MaximumLikelihood
 
 ARGUMENTS = ["train", "realnvp", "--data", "moons", "--size", "tiny", "--batch-size", 32, "--quiet"]
-
-
-def run(monkeypatch, *args):
-    """Exit code of `diffeo ARGS`."""
-    monkeypatch.setattr(sys, "argv", ["diffeo", *map(str, args)])
-    try:
-        cli.main()
-    except SystemExit as end:
-        return end.code or 0
-    return 0
 
 
 @pytest.fixture
