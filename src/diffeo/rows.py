@@ -68,17 +68,18 @@ def chunked(fn: Callable[..., Tensor], n: int, batch_size: int | None, *args: An
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1, got {batch_size}")
     pieces = [
-        fn(*(_slice(a, start, start + batch_size) for a in args))
+        fn(*(slice_rows(a, start, start + batch_size) for a in args))
         for start in range(0, n, batch_size)
     ]
     return torch.cat(pieces)
 
 
-def _slice(value: Any, start: int, stop: int) -> Any:
+def slice_rows(value: Any, start: int, stop: int) -> Any:
+    """Rows start to stop of a tensor, or of each tensor in a tuple or dict."""
     if isinstance(value, Tensor):
         return value[start:stop]
     if isinstance(value, tuple):
-        return tuple(_slice(v, start, stop) for v in value)
+        return tuple(slice_rows(v, start, stop) for v in value)
     if isinstance(value, dict):
-        return {k: _slice(v, start, stop) for k, v in value.items()}
+        return {k: slice_rows(v, start, stop) for k, v in value.items()}
     return value

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..flow import Flow
-from ..rows import _slice
+from ..rows import slice_rows
 from ..transforms.base import Noise
 
 _ENTRIES = 2**18  # of a block, at most
@@ -42,7 +42,7 @@ def log_prob_rows(flow: Flow, x: Tensor, start: int, *, seed: int = 0, draws: in
             if transform.stochastic:
                 generator = _generator(flow, seed, draw, block)
                 whole = transform.draw(size, generator=generator, like=flow.base.like)
-                noise = _slice(whole, inside.start, inside.stop)
+                noise = slice_rows(whole, inside.start, inside.stop)
             each.append(flow.log_prob(x[rows], noise=noise))
         mean = torch.stack(each).double().mean(0) if draws > 1 else each[0]
         pieces.append(mean.to(each[0].dtype))

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ..flow import Flow
-from ..rows import _slice
+from ..rows import slice_rows
 from .rows import Batch
 
 MASK = 2**64 - 1
@@ -47,4 +47,4 @@ def noise_of(flow: Flow, batch: Batch, *numbers: int) -> Any:
     generator = torch.Generator(like.device).manual_seed(key(*numbers))
     noise = flow.transform.draw(batch.total, generator=generator, like=like)
     here = len(batch.x)
-    return noise if here == batch.total else _slice(noise, batch.start, batch.start + here)
+    return noise if here == batch.total else slice_rows(noise, batch.start, batch.start + here)
