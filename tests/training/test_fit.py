@@ -81,6 +81,17 @@ def test_it_learns_and_leaves_the_best_weights():
     assert run.metrics["validation"] == min(v for _, v in run.history["validation"])
 
 
+def test_validation_on_the_first_rows_only():
+    x, held_out = gaussian(64), gaussian(100)
+    spoiled = torch.cat([held_out, held_out + 50])
+    settings = {"steps": 10, "validate_every": 5, **QUIET}
+    torch.manual_seed(3)
+    alone = diffeo.fit(flow(), x, validation=held_out, **settings)
+    torch.manual_seed(3)
+    run = diffeo.fit(flow(), x, validation=spoiled, validate_rows=100, **settings)
+    assert run.history["validation"] == alone.history["validation"]
+
+
 def test_early_stopping():
     model = flow()
     run = diffeo.fit(

@@ -191,7 +191,7 @@ def _module(
         )
     batches: Once | Repeated | None = None
     if isinstance(held_out, Rows):
-        batches = Once(held_out, max(settings.batch_size, 1000))
+        batches = Once(held_out, max(settings.batch_size, 1000), settings.validate_rows)
     elif held_out is not None:
         batches = Repeated(held_out, 1)
     return MaximumLikelihood(

@@ -131,16 +131,17 @@ class Stream:
 
 
 class Once:
-    """All rows in their order, in chunks, each process its share of every chunk."""
+    """The rows in their order, or the first `most` of them, in chunks, each process its share of every chunk."""
 
-    def __init__(self, rows: Rows, size: int) -> None:
+    def __init__(self, rows: Rows, size: int, most: int | None = None) -> None:
         self.rows = rows
         self.size = size
+        self.count = len(rows) if most is None else min(most, len(rows))
 
     def __iter__(self) -> Iterator[Batch]:
         rank, world = place()
-        for i, begin in enumerate(range(0, len(self.rows), self.size)):
-            total = min(self.size, len(self.rows) - begin)
+        for i, begin in enumerate(range(0, self.count, self.size)):
+            total = min(self.size, self.count - begin)
             low, high = share(total, rank, world)
             x, context, weights = self.rows[slice(begin + low, begin + high)]
             yield Batch(x, context, weights, i, low, total)

@@ -38,6 +38,9 @@ class TrainingSettings(BaseModel):
     validate_every: int | None = Field(
         None, ge=1, description="steps; None: an epoch, but at least 100 steps"
     )
+    validate_rows: int | None = Field(
+        None, ge=1, description="first rows of the validation part, seen each time; None: all"
+    )
     initialize_rows: int = Field(4096, ge=1, description="rows for data-dependent initialization")
     seed: int = Field(0, ge=0)
     device: Literal["cpu", "cuda", "mps", "auto"] = "cpu"
