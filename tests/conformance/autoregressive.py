@@ -3,16 +3,64 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from tests.conformance.shared import CONTEXT, SMALL
 
 from diffeo.distributions import Distribution
-from diffeo.families import Family
+from diffeo.families import Additive, Affine, Family, Inverted
 from diffeo.flow import Flow
-from diffeo.nets import Conditioner
-from diffeo.transforms import Transform
+from diffeo.nets import MADE, Conditioner, ResidualMADE
+from diffeo.transforms import Autoregressive, Inverse, LULinear, Transform
 
-TRANSFORMS: dict[str, Callable[[], Transform]] = {}
+made = partial(MADE, hidden=(8, 8))
+resmade = partial(ResidualMADE, width=8, blocks=1)
+
+# Not a chain: 0 -> 1, 2; 1, 2 -> 3; 4 alone.
+DIAMOND = [[0, 0, 0, 0, 0], [1, 0, 0, 0, 0], [1, 0, 0, 0, 0], [1, 1, 1, 0, 0], [0, 0, 0, 0, 0]]
+
+
+def _auto(*args: Any, **options: Any) -> Callable[[], Transform]:
+    return lambda: Autoregressive(*args, **options)
+
+
+TRANSFORMS: dict[str, Callable[[], Transform]] = {
+    "autoregressive": _auto((4,), None, made),
+    "autoregressive/1d": _auto((1,), None, made),
+    "autoregressive/1d-context": _auto((1,), None, made, context_shape=CONTEXT),
+    "autoregressive/context": _auto(
+        (4,), Inverted(Affine()), made, order="reverse", context_shape=CONTEXT
+    ),
+    "autoregressive/context-dict": _auto(
+        (3,), None, resmade, order="random", context_shape={"a": (2,), "b": (1, 2)}
+    ),
+    "autoregressive/additive": _auto((3,), Additive(), made, order=[2, 0, 1]),
+    "autoregressive/linear": _auto((3,), None, partial(MADE, hidden=()), context_shape=CONTEXT),
+    "autoregressive/residual": _auto((4,), Affine("tanh"), resmade),
+    "autoregressive/graph": _auto(
+        (5,), None, partial(made, adjacency=DIAMOND), context_shape=CONTEXT
+    ),
+    "autoregressive/event": _auto((1, 2, 2), None, made, context_shape=CONTEXT),
+    "inverse/autoregressive": lambda: Inverse(
+        Autoregressive((3,), None, made, context_shape=CONTEXT)
+    ),
+    "lu_linear": lambda: LULinear((4,)),
+    "lu_linear/1d": lambda: LULinear((1,)),
+    "lu_linear/image": lambda: LULinear(SMALL, bias=False),
+}
 FAMILIES: dict[str, Callable[[], Family]] = {}
 DISTRIBUTIONS: dict[str, Callable[[], Distribution]] = {}
-CONDITIONERS: dict[str, Callable[[], Conditioner]] = {}
+CONDITIONERS: dict[str, Callable[[], Conditioner]] = {
+    "made": lambda: made((4,), (4, 2)),
+    "made/context": lambda: made(
+        (4,), (4, 2), CONTEXT, activation="gelu", dropout=0.2, order="random"
+    ),
+    "made/no-hidden": lambda: MADE((3,), (3, 2), {"a": (2,), "b": (1, 2)}, hidden=()),
+    "made/graph": lambda: made((5,), (5, 2), adjacency=DIAMOND),
+    "made/event": lambda: made((1, 2, 2), (1, 2, 2, 3), order="reverse"),
+    "residual_made": lambda: resmade((4,), (4, 2), dropout=0.2),
+    "residual_made/context": lambda: resmade((4,), (4, 2), CONTEXT, activation="silu"),
+}
 ZOO: dict[str, Callable[[], Flow]] = {}  # the name before the slash is the model's
 FLOWS: dict[str, Callable[[], Flow]] = {}

@@ -1,9 +1,11 @@
 """Transforms: invertible maps between data and latents, with their log-likelihood contributions."""
 
+from .autoregressive import Autoregressive
 from .base import Chain, Inverse, Level, Transform
 from .coupling import Coupling
 from .elementwise import Elementwise
 from .linear import Permutation, Rotation
+from .linear_lu import LULinear
 from .multiscale import Split, split_whitened
 from .normalization import ActNorm, BatchNorm, Standardize
 from .partitions import Alternating, Checkerboard, Halves, Mask, Partition
@@ -13,6 +15,7 @@ from .surjective import Dequantize
 __all__ = [
     "ActNorm",
     "Alternating",
+    "Autoregressive",
     "BatchNorm",
     "Chain",
     "Checkerboard",
@@ -22,6 +25,7 @@ __all__ = [
     "Flatten",
     "Halves",
     "Inverse",
+    "LULinear",
     "Level",
     "Mask",
     "Partition",
