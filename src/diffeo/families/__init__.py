@@ -3,5 +3,15 @@
 from .affine import Additive, Affine, Scaling
 from .base import Family, Inverted
 from .fixed import Logit, Rescale
+from .splines import RationalQuadraticSpline
 
-__all__ = ["Additive", "Affine", "Family", "Inverted", "Logit", "Rescale", "Scaling"]
+__all__ = [
+    "Additive",
+    "Affine",
+    "Family",
+    "Inverted",
+    "Logit",
+    "RationalQuadraticSpline",
+    "Rescale",
+    "Scaling",
+]

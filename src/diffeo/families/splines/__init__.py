@@ -1,0 +1,5 @@
+"""Monotone splines."""
+
+from .rational_quadratic import RationalQuadraticSpline
+
+__all__ = ["RationalQuadraticSpline"]
