@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from tests.conformance import autoregressive, bases, monotone, splines
+from tests.conformance import autoregressive, bases, monotone, neural, splines
 from tests.conformance.shared import (
     CONTEXT,
     IMAGE,
@@ -138,6 +138,7 @@ TRANSFORMS: dict[str, Callable[[], Transform]] = {
     "permutation/random": lambda: Permutation((5,)),
     "permutation/reverse": lambda: Permutation(SMALL, "reverse"),
     "permutation/swap": lambda: Permutation((5,), "swap"),
+    "permutation/odd-first": lambda: Permutation((5,), "odd_first"),
     "permutation/indices": lambda: Permutation((3,), [2, 0, 1]),
     "rotation": lambda: Rotation((5,)),
     "rotation/learned": lambda: Rotation((4,), learned=True),
@@ -292,7 +293,7 @@ ZOO: dict[str, Callable[[], Flow]] = {
 }
 
 
-for _area in (splines, monotone, autoregressive, bases):
+for _area in (splines, monotone, neural, autoregressive, bases):
     TRANSFORMS |= _area.TRANSFORMS
     FAMILIES |= _area.FAMILIES
     DISTRIBUTIONS |= _area.DISTRIBUTIONS
@@ -332,5 +333,5 @@ FLOWS: dict[str, Callable[[], Flow]] = {
                      partial(Elementwise, family=Logit(0.0)), partial(Coupling, net=mlp)])
     ),
 }  # fmt: skip
-for _area in (splines, monotone, autoregressive, bases):
+for _area in (splines, monotone, neural, autoregressive, bases):
     FLOWS |= _area.FLOWS

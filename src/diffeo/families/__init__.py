@@ -3,11 +3,14 @@
 from .affine import Additive, Affine, Scaling
 from .base import Family, Inverted
 from .fixed import Logit, Rescale
+from .sigmoidal import DeepSigmoid, DenseSigmoid
 from .splines import RationalQuadraticSpline
 
 __all__ = [
     "Additive",
     "Affine",
+    "DeepSigmoid",
+    "DenseSigmoid",
     "Family",
     "Inverted",
     "Logit",
