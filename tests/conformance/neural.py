@@ -8,21 +8,27 @@ from functools import partial
 from tests.conformance.shared import mlp
 
 from diffeo.distributions import Distribution
-from diffeo.families import DeepSigmoid, DenseSigmoid, Family
+from diffeo.families import UMNN, DeepSigmoid, DenseSigmoid, Family
 from diffeo.flow import Flow
 from diffeo.nets import Conditioner
 from diffeo.transforms import Coupling, Elementwise, Transform
+
+# The test compares the slope of the quadrature with that of the integral, so it needs many nodes.
+umnn = partial(UMNN, hidden=(4, 4), nodes=100, bound=4.0)
 
 TRANSFORMS: dict[str, Callable[[], Transform]] = {
     "coupling/deep-sigmoid": lambda: Coupling((3,), DeepSigmoid(2), mlp, context_shape=(2,)),
     "elementwise/dense-sigmoid-context": lambda: Elementwise(
         (2,), DenseSigmoid(2), mlp, context_shape=(2,)
     ),
+    "coupling/umnn": lambda: Coupling((3,), umnn(2), mlp),
 }
 FAMILIES: dict[str, Callable[[], Family]] = {
     "deep_sigmoid": partial(DeepSigmoid, 3),
     "deep_sigmoid/published": partial(DeepSigmoid, 3, spread=0.0, min_slope=0.0),
     "dense_sigmoid": partial(DenseSigmoid, 3),
+    "umnn": partial(umnn, 2),
+    "umnn/published": partial(UMNN, 2, (4,), nodes=200, activation="tanh", min_slope=0.0),
 }
 DISTRIBUTIONS: dict[str, Callable[[], Distribution]] = {}
 CONDITIONERS: dict[str, Callable[[], Conditioner]] = {}

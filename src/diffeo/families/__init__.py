@@ -5,8 +5,10 @@ from .base import Family, Inverted
 from .fixed import Logit, Rescale
 from .sigmoidal import DeepSigmoid, DenseSigmoid
 from .splines import RationalQuadraticSpline
+from .umnn import UMNN
 
 __all__ = [
+    "UMNN",
     "Additive",
     "Affine",
     "DeepSigmoid",

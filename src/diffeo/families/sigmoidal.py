@@ -37,6 +37,13 @@ def log_softplus(raw: Tensor) -> Tensor:
     return torch.where(v < -30, v, F.softplus(v.clamp(min=-30)).log())
 
 
+def add_slope(ladj: Tensor, slope: float) -> Tensor:
+    """log(slope + (1 - slope) exp(ladj)), the log-derivative of slope x + (1 - slope) y."""
+    if slope == 0:
+        return ladj
+    return torch.logaddexp(ladj + math.log1p(-slope), torch.full_like(ladj, math.log(slope)))
+
+
 class _Sigmoidal(NumericInverse):
     """What the two share: y = s x + (1 - s) g(x), s = min_slope, so that no map is flatter than the dtype resolves."""
 
@@ -60,10 +67,7 @@ class _Sigmoidal(NumericInverse):
 
     def _soften(self, x: Tensor, y: Tensor, ladj: Tensor) -> tuple[Tensor, Tensor]:
         s = self.min_slope
-        if s == 0:
-            return y, ladj
-        floor = torch.full_like(ladj, math.log(s))
-        return s * x + (1 - s) * y, torch.logaddexp(ladj + math.log1p(-s), floor)
+        return s * x + (1 - s) * y, add_slope(ladj, s)
 
     def config(self) -> dict[str, Any]:
         return {"units": self.units, "spread": self.spread, "min_slope": self.min_slope}
