@@ -1,8 +1,12 @@
 """Families: scalar monotone maps with parameters, for use in coupling, autoregressive and elementwise transforms."""
 
+from .activations import Composition, LeakySoftplus, SinhArcsinh, activations
 from .affine import Additive, Affine, Scaling
 from .base import Family, Inverted
 from .fixed import Logit, Rescale
+from .mixture import GaussianMixtureCDF, LogisticMixtureCDF
+from .numeric import NumericInverse
+from .polynomials import Bernstein, SumOfSquares
 from .sigmoidal import DeepSigmoid, DenseSigmoid
 from .splines import RationalQuadraticSpline
 from .umnn import UMNN
@@ -11,12 +15,21 @@ __all__ = [
     "UMNN",
     "Additive",
     "Affine",
+    "Bernstein",
+    "Composition",
     "DeepSigmoid",
     "DenseSigmoid",
     "Family",
+    "GaussianMixtureCDF",
     "Inverted",
+    "LeakySoftplus",
+    "LogisticMixtureCDF",
     "Logit",
+    "NumericInverse",
     "RationalQuadraticSpline",
     "Rescale",
     "Scaling",
+    "SinhArcsinh",
+    "SumOfSquares",
+    "activations",
 ]
