@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from tests.conformance.shared import mlp
+from tests.conformance.shared import CONTEXT, mlp
 
 from diffeo.distributions import Distribution
 from diffeo.families import UMNN, DeepSigmoid, DenseSigmoid, Family
 from diffeo.flow import Flow
 from diffeo.nets import Conditioner
-from diffeo.transforms import Coupling, Elementwise, Transform
+from diffeo.transforms import BlockAutoregressive, Coupling, Elementwise, Transform
 
 # The test compares the slope of the quadrature with that of the integral, so it needs many nodes.
 umnn = partial(UMNN, hidden=(4, 4), nodes=100, bound=4.0)
@@ -22,6 +22,9 @@ TRANSFORMS: dict[str, Callable[[], Transform]] = {
         (2,), DenseSigmoid(2), mlp, context_shape=(2,)
     ),
     "coupling/umnn": lambda: Coupling((3,), umnn(2), mlp),
+    "bnaf": lambda: BlockAutoregressive((3,), width=3, layers=2),
+    "bnaf/1d": lambda: BlockAutoregressive((1,), width=2, context_shape={"a": (2,), "b": (1,)}),
+    "bnaf/event": lambda: BlockAutoregressive((1, 1, 2), width=2, context_shape=CONTEXT),
 }
 FAMILIES: dict[str, Callable[[], Family]] = {
     "deep_sigmoid": partial(DeepSigmoid, 3),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -86,7 +87,7 @@ class UMNN(NumericInverse):
         )
         self.first = nn.Linear(1 + embedding, self.hidden[0])
         layers: list[nn.Module] = [make_activation(activation)]
-        for a, b in zip(self.hidden, self.hidden[1:], strict=False):
+        for a, b in pairwise(self.hidden):
             layers += [nn.Linear(a, b), make_activation(activation)]
         last = nn.Linear(self.hidden[-1], 1)
         zero_(last)

@@ -2,6 +2,7 @@
 
 from .autoregressive import Autoregressive
 from .base import Chain, Inverse, Level, Transform
+from .bnaf import BlockAutoregressive
 from .coupling import Coupling
 from .elementwise import Elementwise
 from .linear import Permutation, Rotation
@@ -17,6 +18,7 @@ __all__ = [
     "Alternating",
     "Autoregressive",
     "BatchNorm",
+    "BlockAutoregressive",
     "Chain",
     "Checkerboard",
     "Coupling",
