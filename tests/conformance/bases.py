@@ -4,15 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from diffeo.distributions import Distribution
+from tests.conformance.shared import mlp
+
+from diffeo.distributions import (
+    Copula,
+    DiagonalNormal,
+    Distribution,
+    GaussianMixture,
+    GeneralizedNormal,
+    Laplace,
+    Product,
+    StudentT,
+)
 from diffeo.families import Family
 from diffeo.flow import Flow
 from diffeo.nets import Conditioner
 from diffeo.transforms import Transform
 
+CONTEXT = {"net": mlp, "context_shape": (2,)}
+# The grid of the integral ends at 200 deviations: a smaller df leaves more than its tolerance outside.
+HEAVY = {"df": 3.0, "floor": 1.8}
+
 TRANSFORMS: dict[str, Callable[[], Transform]] = {}
 FAMILIES: dict[str, Callable[[], Family]] = {}
-DISTRIBUTIONS: dict[str, Callable[[], Distribution]] = {}
+DISTRIBUTIONS: dict[str, Callable[[], Distribution]] = {
+    "diagonal_normal/context": lambda: DiagonalNormal((2,), [1.0, 0.0], **CONTEXT),
+    "gaussian_mixture/context": lambda: GaussianMixture((2,), 2, **CONTEXT),
+    "laplace/1": lambda: Laplace((1,), 1.0, 2.0),
+    "laplace/2-context": lambda: Laplace((2,), **CONTEXT),
+    "student_t/1": lambda: StudentT((1,), **HEAVY),
+    "student_t/2": lambda: StudentT((2,), [2.5, 4.0], 1.0, [0.5, 2.0], floor=1.8),
+    "student_t/2-context": lambda: StudentT((2,), **HEAVY, **CONTEXT),
+    "student_t/fixed": lambda: StudentT((1,), 2.0, learned=False),
+    "generalized_normal/1": lambda: GeneralizedNormal((1,), 1.5),
+    "generalized_normal/2": lambda: GeneralizedNormal((2,), [1.0, 8.0], scale=2.0),
+    "product/2": lambda: Product([Laplace((1,), 0.0, 4.0), StudentT((1,), **HEAVY)]),
+    "copula/2": lambda: Copula(DiagonalNormal((2,))),
+    "copula/1": lambda: Copula(Laplace((1,))),
+    "copula/student_t": lambda: Copula(StudentT((2,), **HEAVY)),
+    "copula/product-context": lambda: Copula(
+        Product([DiagonalNormal((1,), **CONTEXT), Laplace((1,))]), **CONTEXT
+    ),
+    "copula/3": lambda: Copula(Laplace((3,))),
+}
 CONDITIONERS: dict[str, Callable[[], Conditioner]] = {}
 ZOO: dict[str, Callable[[], Flow]] = {}  # the name before the slash is the model's
 FLOWS: dict[str, Callable[[], Flow]] = {}

@@ -1,4 +1,4 @@
-"""Gaussian bases: standard, diagonal (fixed or learned), mixtures, and conditional on the context."""
+"""Gaussian bases: standard, diagonal (fixed, learned or conditional on the context), and mixtures."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from ..nets import MLP, NetFactory, make_net
+from ..nets import MLP, NetFactory
 from ..parts import register, sum_event
-from .base import Context, Distribution
+from .base import Context, Distribution, Parametric
+from .location_scale import LocationScale
 
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
@@ -31,76 +32,36 @@ class StandardNormal(Distribution):
 
 
 @register
-class DiagonalNormal(Distribution):
+class DiagonalNormal(LocationScale):
     """N(loc, diag exp(2 log_scale)): log p = sum -1/2 eps^2 - log_scale - 1/2 log 2 pi.
 
-    loc, scale: numbers or nested sequences of event_shape. learned: whether they are parameters.
+    loc, scale: numbers or nested sequences of event_shape. learned, net, context_shape: see `Parametric`.
     """
 
-    def __init__(
-        self, event_shape: Sequence[int], loc: Any = 0.0, scale: Any = 1.0, learned: bool = True
-    ) -> None:
-        super().__init__(event_shape)
-        start = torch.as_tensor(loc, dtype=torch.get_default_dtype())
-        width = torch.as_tensor(scale, dtype=torch.get_default_dtype())
-        try:
-            start, width = start.expand(self.event_shape), width.expand(self.event_shape)
-        except RuntimeError as error:
-            raise ConfigError(
-                f"DiagonalNormal{self.event_shape} got loc of shape {tuple(start.shape)} and scale of shape "
-                f"{tuple(width.shape)}"
-            ) from error
-        self.learned = learned
-        self.loc: Tensor
-        self.log_scale: Tensor
-        if learned:
-            self.loc = nn.Parameter(start.clone())
-            self.log_scale = nn.Parameter(width.log())
-        else:
-            self.register_buffer("loc", start.clone())
-            self.register_buffer("log_scale", width.log())
+    def standard_log_prob(self, eps: Tensor, *shape: Tensor) -> Tensor:
+        return normal_log_prob(eps)
 
-    def log_prob(self, z: Tensor, context: Context = None) -> Tensor:
-        eps = (z - self.loc) * (-self.log_scale).exp()
-        return sum_event(normal_log_prob(eps) - self.log_scale)
+    def draw(self, n: int, generator: torch.Generator | None, *shape: Tensor) -> Tensor:
+        return self._randn(n, generator)
 
-    def place(self, noise: Tensor, context: Context) -> Tensor:
-        return self.loc + self.log_scale.exp() * noise
+    def standard_score(self, eps: Tensor, *shape: Tensor) -> Tensor:
+        return eps
 
-    def config(self) -> dict[str, Any]:
-        # The numbers themselves are in the weights.
-        return {"event_shape": self.event_shape, "learned": self.learned}
+    def standard_quantile(self, score: Tensor, *shape: Tensor) -> Tensor:
+        return score
 
 
 @register
-class ConditionalNormal(Distribution):
+class ConditionalNormal(DiagonalNormal):
     """N(mu(c), diag sigma(c)^2), mu and log sigma from a network of the context; N(0, I) at first.
 
-    net: a module, or a callable `(in_shape, out_shape, context_shape) -> module`, called with an empty in_shape.
+    net: see `Parametric`; its output is mu, then log sigma.
     """
 
     def __init__(
         self, event_shape: Sequence[int], context_shape: Any, net: nn.Module | NetFactory = MLP
     ) -> None:
-        super().__init__(event_shape, context_shape)
-        if self.context_shape is None:
-            raise ConfigError(f"ConditionalNormal{self.event_shape} needs a context_shape")
-        shape = (*self.event_shape, 2)
-        owner = f"ConditionalNormal{self.event_shape}"
-        self.net = make_net(net, (0,), shape, self.context_shape, owner=owner)
-
-    def _moments(self, n: int, context: Context) -> tuple[Tensor, Tensor]:
-        out: Tensor = self.net(self.like.new_empty((n, 0)), context)
-        loc, log_scale = out.reshape(n, *self.event_shape, 2).to(self.like.dtype).unbind(-1)
-        return loc, log_scale
-
-    def log_prob(self, z: Tensor, context: Context = None) -> Tensor:
-        loc, log_scale = self._moments(z.shape[0], context)
-        return sum_event(normal_log_prob((z - loc) * (-log_scale).exp()) - log_scale)
-
-    def place(self, noise: Tensor, context: Context) -> Tensor:
-        loc, log_scale = self._moments(noise.shape[0], context)
-        return loc + log_scale.exp() * noise
+        super().__init__(event_shape, net=net, context_shape=context_shape)
 
     def config(self) -> dict[str, Any]:
         return {
@@ -111,31 +72,42 @@ class ConditionalNormal(Distribution):
 
 
 @register
-class GaussianMixture(Distribution):
+class GaussianMixture(Parametric):
     """sum_k w_k N(loc_k, diag sigma_k^2), all learned; the centres start at random, with deviation `spread`.
 
-    The choice of a component has no derivative, so samples are not reparameterized.
+    The choice of a component has no derivative, so samples are not reparameterized. net, context_shape: see
+    `Parametric`; the network's output is added to the K logits, the K centres and their log-deviations.
     """
 
     reparameterized = False
 
     def __init__(
-        self, event_shape: Sequence[int], components: int = 8, *, spread: float = 2.0
+        self,
+        event_shape: Sequence[int],
+        components: int = 8,
+        *,
+        spread: float = 2.0,
+        net: nn.Module | NetFactory | None = None,
+        context_shape: Any = None,
     ) -> None:
-        super().__init__(event_shape)
         if components < 1:
             raise ConfigError(f"GaussianMixture needs at least one component, got {components}")
+        shape = (components, *event_shape)
+        start = {
+            "logits": torch.zeros(components),
+            "loc": spread * torch.randn(shape),
+            "log_scale": torch.zeros(shape),
+        }
+        super().__init__(event_shape, start, net=net, context_shape=context_shape)
         self.components = components
         self.spread = spread
-        self.logits = nn.Parameter(torch.zeros(components))
-        self.loc = nn.Parameter(spread * torch.randn(components, *self.event_shape))
-        self.log_scale = nn.Parameter(torch.zeros(components, *self.event_shape))
 
     def log_prob(self, z: Tensor, context: Context = None) -> Tensor:
-        eps = (z[:, None] - self.loc) * (-self.log_scale).exp()
-        each = normal_log_prob(eps) - self.log_scale
+        logits, loc, log_scale = self.values(z.shape[0], context)
+        eps = (z[:, None] - loc) * (-log_scale).exp()
+        each = normal_log_prob(eps) - log_scale
         each = each.flatten(2).sum(-1) if self.event_shape else each
-        return torch.logsumexp(each + self.logits.log_softmax(0), dim=1)
+        return torch.logsumexp(each + logits.log_softmax(1), dim=1)
 
     def sample(
         self,
@@ -145,16 +117,24 @@ class GaussianMixture(Distribution):
         temperature: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        # multinomial refuses to draw nothing.
-        which = torch.multinomial(
-            self.logits.softmax(0), max(n, 1), replacement=True, generator=generator
-        )[:n]
         eps = temperature * self._randn(n, generator)
-        return self.loc[which] + self.log_scale[which].exp() * eps
+        if not n:
+            return eps
+        logits, loc, log_scale = self.values(n, context)
+        if self.net is None:
+            which = torch.multinomial(
+                logits[0].softmax(0), n, replacement=True, generator=generator
+            )
+            return loc[0, which] + log_scale[0, which].exp() * eps
+        which = torch.multinomial(logits.softmax(1), 1, generator=generator)[:, 0]
+        row = torch.arange(n, device=which.device)
+        return loc[row, which] + log_scale[row, which].exp() * eps
 
     def config(self) -> dict[str, Any]:
         return {
             "event_shape": self.event_shape,
             "components": self.components,
             "spread": self.spread,
+            "net": self.net,
+            "context_shape": self.context_shape,
         }

@@ -24,10 +24,7 @@ class Logistic(Distribution):
         return sum_event(-F.softplus(z) - F.softplus(-z))
 
     def noise(self, n: int, generator: torch.Generator | None) -> Tensor:
-        u = self._rand(n, generator)
-        # rand may give 0 but never 1; the smallest step away from both keeps the logit finite.
-        tiny = torch.finfo(u.dtype).eps / 2
-        u = u.clamp(tiny, 1 - tiny)
+        u = self._open_rand(n, generator)
         return u.log() - torch.log1p(-u)
 
 
