@@ -31,9 +31,7 @@ class WeightNormConv(nn.Module):
     ) -> None:
         super().__init__()
         std = math.sqrt(2 / max(in_channels, 1))
-        # Channels last in memory: feature maps follow, and norms and convolutions of them run faster.
-        direction = torch.empty(out_channels, in_channels, kernel, kernel)
-        self.direction = nn.Parameter(direction.to(memory_format=torch.channels_last))
+        self.direction = nn.Parameter(torch.empty(out_channels, in_channels, kernel, kernel))
         nn.init.uniform_(self.direction, -std, std)
         # The norm of `direction` at the start: the layer begins as the unnormalized one would.
         gain = 0.0 if zero_init else std * math.sqrt(in_channels * kernel**2 / 3)
@@ -49,7 +47,9 @@ class WeightNormConv(nn.Module):
     def weight(self) -> Tensor:
         """The normalized kernel."""
         norm = self.direction.square().sum((1, 2, 3), keepdim=True).sqrt()
-        return self.direction * (self.gain / norm.clamp(min=1e-12))
+        weight = self.direction * (self.gain / norm.clamp(min=1e-12))
+        # Feature maps follow this layout, in which norms and convolutions run faster.
+        return weight.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.conv2d(x, self.weight(), self.bias, padding=self.direction.shape[-1] // 2)

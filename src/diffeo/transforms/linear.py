@@ -19,7 +19,8 @@ from .base import Context, Transform
 class Permutation(Transform):
     """z_i = x_order(i) along the first axis (entries of a vector, channels of an image), ladj = 0.
 
-    order: `random` (drawn once, saved as an integer buffer), `reverse`, `swap` (second half first), or the indices.
+    order: `random` (drawn once, saved as an integer buffer), `reverse`, `swap` (second half first), `odd_first` (odd
+    entries, then even ones: halves are then what alternating entries were), or the indices.
     Raises ConfigError if the indices are no permutation.
     """
 
@@ -38,9 +39,11 @@ class Permutation(Transform):
             index = torch.arange(n - 1, -1, -1)
         elif order == "swap":
             index = torch.arange(n).roll(-(n // 2))
+        elif order == "odd_first":
+            index = torch.cat((torch.arange(1, n, 2), torch.arange(0, n, 2)))
         elif isinstance(order, str) or sorted(order) != list(range(n)):
             raise ConfigError(
-                f"order must be random, reverse, swap or the {n} indices, got {order!r}"
+                f"order must be random, reverse, swap, odd_first or the {n} indices, got {order!r}"
             )
         else:
             index = torch.tensor(list(order))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError
+from ..noise import draw
 from ..parts import register, sum_event
 from ..properties import Domain, Properties
 from .base import Context, Noise, Transform
@@ -55,10 +56,9 @@ class Dequantize(Transform):
     ) -> Noise:
         shape = (n, *self.event_shape)
         like = self.like if like is None else like
-        dtype, device = like.dtype, like.device
         if center:
-            return torch.full(shape, 0.5, dtype=dtype, device=device)
-        return torch.rand(shape, dtype=dtype, device=device, generator=generator)
+            return torch.full(shape, 0.5, dtype=like.dtype, device=like.device)
+        return draw(shape, like, generator, normal=False)
 
     def forward(
         self, x: Tensor, context: Context = None, noise: Noise = None

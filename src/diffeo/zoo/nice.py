@@ -14,7 +14,7 @@ from ..families import Additive, Scaling
 from ..flow import Flow
 from ..nets import MLP
 from ..parts import Shape
-from ..transforms import Alternating, Chain, Coupling, Elementwise
+from ..transforms import Chain, Coupling, Elementwise, Halves, Permutation
 from .base import Card, model
 from .preprocessing import Levels, preprocessing, resolve_levels
 
@@ -82,11 +82,13 @@ def nice(
             Coupling,
             family=Additive(),
             net=net,
-            partition=partial(Alternating, flip=i % 2 == 1),
+            partition=partial(Halves, flip=i % 2 == 0),
             context_shape=context_shape,
         )
         for i in range(couplings)
     ]
-    chain = Chain(event_shape, [*first, *layers, partial(Elementwise, family=Scaling())])
+    # The odd-even partition: halves of the sorted entries.
+    odd_even = partial(Permutation, order="odd_first")
+    chain = Chain(event_shape, [*first, odd_even, *layers, partial(Elementwise, family=Scaling())])
     base = Logistic if prior == "logistic" else StandardNormal
     return Flow(chain, base(chain.latent_shape))
