@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from tests.conformance.shared import CONTEXT, SMALL, mlp
+from tests.conformance.shared import CONTEXT, SMALL, build, mlp
 
 from diffeo.distributions import Distribution
 from diffeo.families import (
@@ -17,13 +17,21 @@ from diffeo.families import (
     Inverted,
     LeakySoftplus,
     LogisticMixtureCDF,
+    LogisticToNormal,
     SinhArcsinh,
     SumOfSquares,
     activations,
 )
 from diffeo.flow import Flow
 from diffeo.nets import MADE, Conditioner
-from diffeo.transforms import Alternating, Autoregressive, Coupling, Elementwise, Transform
+from diffeo.transforms import (
+    Alternating,
+    Autoregressive,
+    Coupling,
+    Elementwise,
+    MarginalGaussianization,
+    Transform,
+)
 
 made = partial(MADE, hidden=(8,))
 
@@ -47,7 +55,10 @@ TRANSFORMS: dict[str, Callable[[], Transform]] = {
     "autoregressive/sum_of_squares": lambda: Autoregressive(
         (2,), SumOfSquares(2, 2), made, context_shape=CONTEXT
     ),
-    "elementwise/gaussian_mixture_cdf": lambda: Elementwise((3,), GaussianMixtureCDF(3)),
+    "marginal_gaussianization": lambda: MarginalGaussianization((3,), 3),
+    "marginal_gaussianization/context": lambda: MarginalGaussianization(
+        (2,), 2, "gaussian", mlp, context_shape=CONTEXT
+    ),
     "elementwise/activations": lambda: Elementwise(
         (2,), activations(1), mlp, context_shape=CONTEXT
     ),
@@ -57,11 +68,18 @@ FAMILIES: dict[str, Callable[[], Family]] = {
     **MONOTONE,
     "sum_of_squares/line": lambda: SumOfSquares(3, 0),
     "bernstein/line": lambda: Bernstein(1, bound=2.0),
+    "logistic_to_normal": LogisticToNormal,
     "sinh_arcsinh": SinhArcsinh,
     "leaky_softplus": LeakySoftplus,
     "inverted/composition": lambda: Inverted(Composition([Affine(), SinhArcsinh(0.5)])),
 }
 DISTRIBUTIONS: dict[str, Callable[[], Distribution]] = {}
 CONDITIONERS: dict[str, Callable[[], Conditioner]] = {}
-ZOO: dict[str, Callable[[], Flow]] = {}  # the name before the slash is the model's
+ZOO: dict[str, Callable[[], Flow]] = {  # the name before the slash is the model's
+    "gaussianization/2": build("gaussianization", (2,)),
+    "gaussianization/context": build("gaussianization", (1,), CONTEXT, kernel="gaussian"),
+    "sos/2": build("sos", (2,)),
+    "sos/context": build("sos", (1,), CONTEXT),
+    "bernstein/2": build("bernstein", (2,), CONTEXT),
+}
 FLOWS: dict[str, Callable[[], Flow]] = {}

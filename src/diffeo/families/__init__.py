@@ -4,7 +4,7 @@ from .activations import Composition, LeakySoftplus, SinhArcsinh, activations
 from .affine import Additive, Affine, Scaling
 from .base import Family, Inverted
 from .fixed import Logit, Rescale
-from .mixture import GaussianMixtureCDF, LogisticMixtureCDF
+from .mixture import GaussianMixtureCDF, LogisticMixtureCDF, LogisticToNormal
 from .numeric import NumericInverse
 from .polynomials import Bernstein, SumOfSquares
 from .sigmoidal import DeepSigmoid, DenseSigmoid
@@ -24,6 +24,7 @@ __all__ = [
     "Inverted",
     "LeakySoftplus",
     "LogisticMixtureCDF",
+    "LogisticToNormal",
     "Logit",
     "NumericInverse",
     "RationalQuadraticSpline",

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from ..parts import register
+from .base import Family
 from .numeric import NumericInverse
 
 _LOG_2PI_HALF = 0.5 * math.log(2 * math.pi)
@@ -43,6 +44,14 @@ class _MixtureCDF(NumericInverse):
         logits, means, raw = params.unflatten(-1, (3, self.components)).unbind(-2)
         log_scales = self.bound * (raw / self.bound).tanh()
         return logits.log_softmax(-1), means + self.places.to(means.dtype), log_scales
+
+    def params_of(self, means: Tensor, scales: Tensor) -> Tensor:
+        """The params [..., 3 K] of equally weighted components with these means and scales, [..., K].
+
+        A scale beyond 0.99 of the bound of its logarithm becomes that.
+        """
+        raw = self.bound * (scales.log() / self.bound).clamp(-0.99, 0.99).atanh()
+        return torch.cat([torch.zeros_like(means), means - self.places.to(means.dtype), raw], -1)
 
     def guess(self, y: Tensor, params: Tensor) -> Tensor:
         # Each component alone would map m + s y to y; the root is between the least and the largest of these.
@@ -83,7 +92,8 @@ class LogisticMixtureCDF(_MixtureCDF):
 class GaussianMixtureCDF(_MixtureCDF):
     """y = Phi^-1(F(x)), F = sum_k pi_k Phi((x - m_k) / s_k): a mixture of Gaussians turned into N(0, 1).
 
-    params and zero params as for `LogisticMixtureCDF`. Meng et al., Gaussianization flows, 2020, arXiv:2003.01941.
+    params and zero params as for `LogisticMixtureCDF`. Between components far apart both are flat: y is the same for
+    all x there in floating point, and the inverse is one of them. Chen, Gopinath, Gaussianization, NIPS 2000.
     """
 
     def forward(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
@@ -98,6 +108,23 @@ class GaussianMixtureCDF(_MixtureCDF):
         y = ndtri_of_log(below.logsumexp(-1))
         hazards = below.log_softmax(-1) + log_hazard(u) - log_scales
         return sign * y, hazards.logsumexp(-1) - log_hazard(y)
+
+
+@register
+class LogisticToNormal(Family):
+    """y = Phi^-1(sigmoid(x)): a standard logistic turned into N(0, 1); no params. Far out y is about sqrt(2 |x|).
+
+    After a `LogisticMixtureCDF`, the kernel layer of Meng et al., Gaussianization flows, 2020, arXiv:2003.01941.
+    """
+
+    def forward(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
+        sign = torch.where(x < 0, 1.0, -1.0).to(x.dtype)
+        y = ndtri_of_log(F.logsigmoid(sign * x))
+        return sign * y, F.logsigmoid(-sign * x) - log_hazard(y)
+
+    def inverse(self, y: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
+        below, above = log_ndtr(y), log_ndtr(-y)
+        return below - above, torch.logaddexp(log_hazard(y), log_hazard(-y))
 
 
 def _log_erfcx(u: Tensor) -> Tensor:

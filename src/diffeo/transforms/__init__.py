@@ -5,6 +5,7 @@ from .base import Chain, Inverse, Level, Transform
 from .bnaf import BlockAutoregressive
 from .coupling import Coupling
 from .elementwise import Elementwise
+from .gaussianization import MarginalGaussianization
 from .linear import Permutation, Rotation
 from .linear_lu import LULinear
 from .multiscale import Split, split_whitened
@@ -29,6 +30,7 @@ __all__ = [
     "Inverse",
     "LULinear",
     "Level",
+    "MarginalGaussianization",
     "Mask",
     "Partition",
     "Permutation",
