@@ -10,16 +10,13 @@ The documentation shows what is stored and trains nothing.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections.abc import Callable, Sequence
-from datetime import date
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
-from results import machine
+from stored import IMAGES, provenance, read, write
 from torch import Tensor
 
 import diffeo
@@ -27,9 +24,6 @@ from diffeo import families, nets, transforms
 from diffeo.report import figures as paint
 from diffeo.testing import randomize
 
-ROOT = Path(__file__).resolve().parent.parent
-IMAGES = ROOT / "docs" / "images"
-STORE = ROOT / "results" / "tutorial.json"
 SEED = 0
 
 
@@ -39,17 +33,9 @@ def draw(name: str, size: tuple[float, float], painter: Callable[[Any], None]) -
 
 
 def store(name: str, values: dict[str, Any]) -> None:
-    document = json.loads(STORE.read_text()) if STORE.exists() else {}
-    document[name] = values | {
-        "command": f"python scripts/figures.py {name}",
-        "seed": SEED,
-        "machine": machine(),
-        "versions": f"diffeo {diffeo.__version__}, torch {torch.__version__}",
-        "date": str(date.today()),
-    }
-    temporary = STORE.with_suffix(".tmp")
-    temporary.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
-    temporary.replace(STORE)
+    document = read("tutorial")
+    document[name] = values | {"seed": SEED} | provenance(f"python scripts/figures.py {name}")
+    write("tutorial", dict(sorted(document.items())))
 
 
 # -- without training -------------------------------------------------------------------------------------------------

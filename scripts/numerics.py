@@ -10,10 +10,8 @@ log|det| of the same, rounded, numbers. A minute or two on one thread.
 from __future__ import annotations
 
 import copy
-import json
 import sys
 from collections.abc import Callable, Iterator
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,7 @@ from torch import Tensor, nn
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # the table is a test's
 
-from results import machine  # noqa: E402
+from stored import provenance, write  # noqa: E402
 from tests.conformance.table import FAMILIES, TRANSFORMS, ZOO  # noqa: E402
 
 import diffeo  # noqa: E402
@@ -130,19 +128,12 @@ def main() -> None:
             if not found or found[0].inverse_args is None:
                 continue  # a dequantizer: no Jacobian, and integers come back exactly, which the tests check
             rows.append({"part": part, "name": name, **worst([measure(c) for c in found])})
-    document = {
-        "command": "python scripts/numerics.py",
-        "machine": machine(),
-        "versions": f"diffeo {diffeo.__version__}, torch {torch.__version__}",
-        "date": str(date.today()),
+    document = provenance("python scripts/numerics.py") | {
         "seeds": list(SEEDS),
         "budgets": {"float32": FLOAT32_BUDGET, "bfloat16": AUTOCAST_BUDGET},
         "rows": rows,
     }
-    path = ROOT / "results" / "numerics.json"
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(document, indent=1) + "\n")
-    temporary.replace(path)
+    write("numerics", document)
 
 
 if __name__ == "__main__":

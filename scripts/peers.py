@@ -9,20 +9,13 @@ out; torchflows and pyro-ppl are in no extra of diffeo.
 from __future__ import annotations
 
 import contextlib
-import json
 import warnings
 from collections.abc import Callable
-from datetime import date
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import torch
-from results import machine
-
-import diffeo
-
-ROOT = Path(__file__).resolve().parent.parent
+from stored import provenance, write
 
 
 def accepts_negative_scale() -> bool:
@@ -153,17 +146,7 @@ def main() -> None:
     for library, package, check in CHECKS:
         with contextlib.suppress(PackageNotFoundError):
             rows.append({"library": library, "version": version(package), "found": check()})
-    document = {
-        "command": "python scripts/peers.py",
-        "machine": machine(),
-        "versions": f"diffeo {diffeo.__version__}, torch {torch.__version__}",
-        "date": str(date.today()),
-        "rows": rows,
-    }
-    path = ROOT / "results" / "peers.json"
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(document, indent=1) + "\n")
-    temporary.replace(path)
+    write("peers", provenance("python scripts/peers.py") | {"rows": rows})
 
 
 if __name__ == "__main__":

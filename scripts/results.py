@@ -10,17 +10,13 @@ Runs of one table go `--workers` at a time, one thread each; a run that is store
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import os
-import platform
 import sys
-import time
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).resolve().parent.parent / "results"
+from stored import IMAGES, provenance, read, write
+
 SEEDS = (0, 1, 2)
 # The densities on which the two models are compared; the others have one seed.
 COMPARED = ("moons", "8gaussians", "circles")
@@ -112,42 +108,21 @@ def picture() -> None:
     diffeo.fit(flow, data, progress=False, **chosen.training.model_dump())
     with torch.no_grad():
         section = warped(flow, data, 0)
-    images = RESULTS.parent / "docs" / "images"
-    images.mkdir(exist_ok=True)
+    IMAGES.mkdir(exist_ok=True)
     for name, drawn in zip(("data", "latents", "noise", "samples"), section.pictures, strict=True):
-        (images / f"warp-{name}.svg").write_bytes(drawn.content)
-
-
-def machine() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [s.split(":", 1)[1].strip() for s in lines if s.startswith("model name")]
-    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores, one thread a run"
+        (IMAGES / f"warp-{name}.svg").write_bytes(drawn.content)
 
 
 def collect(name: str, work: Any, tasks: list[Task], workers: int) -> None:
-    import torch
-
-    import diffeo
-
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
-    document = json.loads(path.read_text()) if path.exists() else {"rows": []}
+    document = {"rows": []} | read(name)
     done = {(r["model"], r["data"], r["seed"], r["lr"]) for r in document["rows"]}
     tasks = [t for t in tasks if t not in done]
-    document |= {
-        "command": f"python scripts/results.py {name}",
-        "machine": machine(),
-        "versions": f"diffeo {diffeo.__version__}, torch {torch.__version__}, "
-        f"Python {platform.python_version()}",
-        "date": time.strftime("%Y-%m-%d"),
-    }
+    document |= provenance(f"python scripts/results.py {name}")
     with ProcessPoolExecutor(workers) as pool:
         for row in pool.map(work, tasks):
             document["rows"].append(row)
             document["rows"].sort(key=lambda r: (r["data"], r["model"], r["lr"], r["seed"]))
-            temporary = path.with_suffix(".tmp")
-            temporary.write_text(json.dumps(document, indent=1) + "\n")
-            temporary.replace(path)
+            write(name, document)
             print({k: v for k, v in row.items() if k != "recipe"}, flush=True)
 
 

@@ -1,0 +1,5 @@
+"""`python -m diffeo`: the command line."""
+
+from .cli import main
+
+main()
