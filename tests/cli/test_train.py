@@ -104,3 +104,11 @@ def test_mistakes(name, finished, tmp_path, monkeypatch, capsys):
     assert words in " ".join(said.err.split()) + said.out
     assert "Traceback" not in said.err
     assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_model_is_said_first(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run(monkeypatch, "train", "realnpv") == 2
+    assert "there is no model 'realnpv', did you mean 'realnvp'?" in capsys.readouterr().err
+    assert run(monkeypatch, "train", "realnvp") == 2
+    assert "say what to train on" in capsys.readouterr().err

@@ -149,7 +149,7 @@ def train(
     Ctrl-C ends a run well: it can be used, and --resume goes on with it.
     """
     from ..training.machines import main_process
-    from ..training.recipe import override, recipe
+    from ..training.recipe import override
     from ..training.run import finished, stored_recipe
     from ..training.run import report as write
     from ..training.run import train as run
@@ -177,16 +177,7 @@ def train(
     values = override(values, overrides or [])
     folder = out or _folder(values)
     stored = stored_recipe(folder) if resume else None
-    if stored is not None:
-        chosen = _same(stored, values, folder)
-    elif "model" not in values:
-        raise typer.BadParameter(
-            "say what to train, for example: diffeo train realnvp --data digits"
-        )
-    elif "data" not in values:
-        raise typer.BadParameter("say what to train on, for example --data digits")
-    else:
-        chosen = recipe(values)
+    chosen = _new(values) if stored is None else _same(stored, values, folder)
     if resume and finished(folder) is not None:
         if not (folder / "report.html").exists():
             write(folder)
@@ -230,6 +221,21 @@ def _say_end(results: dict[str, Any], folder: Path, report: Path, as_json: bool)
         return
     show_results(results)
     say(f"report: {report}  (open it in a browser)")
+
+
+def _new(values: dict[str, Any]) -> Recipe:
+    """A recipe that says what to train and on what."""
+    from ..training.recipe import recipe
+    from ..zoo import card
+
+    if "model" not in values:
+        raise typer.BadParameter(
+            "say what to train, for example: diffeo train realnvp --data digits"
+        )
+    card(str(values["model"]))  # an unknown name is said before anything that is missing
+    if "data" not in values:
+        raise typer.BadParameter("say what to train on, for example --data digits")
+    return recipe(values)
 
 
 def _values(model: str | None, start: Path | None) -> dict[str, Any]:
