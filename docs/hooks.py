@@ -87,6 +87,39 @@ def paired(name: str, value: str, unit: str) -> str:
     return "\n".join(lines) + f"\n\n{facts}\n"
 
 
+def mnist() -> str:
+    """The MNIST runs: both small recipes, the paired seeds, and what was published."""
+    rows = stored("mnist").get("rows", {})
+    if not rows:
+        return "*Not measured yet.*"
+    head = ("", "test, bits/dim", "kind", "minutes", "steps", "parameters")
+    lines = [head, ("---", *["---:"] * (len(head) - 1))]
+    for recipe in ("realnvp-mnist-small", "nice-mnist-small"):
+        if recipe in rows:
+            r = rows[recipe]
+            bits = f"{r['bits']:.3f} ± {r['bits_error']:.3f}"
+            cells = (f"{r['seconds'] / 60:.0f}", f"{r['steps']:.0f}", r["parameters"])
+            lines.append((f"`recipes/{recipe}.yaml`", bits, f"{r['kind']}, {r['note']}", *cells))
+    others = next(iter(rows.values()))["others"]
+    lines += [(name, f"{bits:.3f}", "exact", "", "", "") for name, bits in others.items()]
+    pairs = [k for k in rows if k[-2:-1] == "-"]
+    seeds = sorted({k[-1] for k in pairs if f"nice-{k[-1]}" in rows and f"realnvp-{k[-1]}" in rows})
+    text = "\n".join("| " + " | ".join(map(cell, line)) + " |" for line in lines)
+    if len(seeds) > 2:
+        nice, realnvp = ([rows[f"{m}-{s}"]["bits"] for s in seeds] for m in ("nice", "realnvp"))
+        gaps = [a - b for a, b in zip(nice, realnvp, strict=True)]
+        gap, error = mean(gaps), stdev(gaps) / len(gaps) ** 0.5
+        verdict = "Real NVP is better" if gap > 2 * error else "no order is shown"
+        minutes = mean(rows[k]["seconds"] for k in pairs) / 60
+        text += (
+            f"\n\n{len(seeds)} paired seeds of {minutes:.0f} minutes each: "
+            f"NICE {mean(nice):.3f} ± {stdev(nice):.3f}, "
+            f"Real NVP {mean(realnvp):.3f} ± {stdev(realnvp):.3f} bits/dim, "
+            f"a gap of {gap:.3f} ± {error:.3f}: {verdict}."
+        )
+    return text + "\n"
+
+
 def bench() -> str:
     """The stored benchmark: a table a size, medians with the ratio to the bare networks in the same mode."""
     document = stored("bench")
@@ -142,6 +175,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 PLACES: dict[str, Callable[[], str]] = {
     MODELS: table,
     "<!-- densities -->": lambda: paired("densities", "kl", "nats"),
+    "<!-- mnist -->": mnist,
     "<!-- bench -->": bench,
     "<!-- digits -->": lambda: paired("digits", "bits", "bits/dim"),
 }

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -57,7 +58,7 @@ def run(name: str, recipe: str, overrides: Sequence[str]) -> dict[str, Any]:
         "nats": measured["nats"],
         "kind": measured["kind"],
         "note": measured["note"],
-        "parameters": found["facts"].get("parameters"),
+        "parameters": re.search(r"([\d,]+) parameters", found["facts"]["model"])[1],
         "steps": found["metrics"]["steps"],
         "seconds": round(found["metrics"]["seconds"], 1),
         "others": {n: r["bits"] for n, r in rows.items() if r is not measured},
