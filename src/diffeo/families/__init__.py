@@ -8,7 +8,14 @@ from .mixture import GaussianMixtureCDF, LogisticMixtureCDF, LogisticToNormal
 from .numeric import NumericInverse
 from .polynomials import Bernstein, SumOfSquares
 from .sigmoidal import DeepSigmoid, DenseSigmoid
-from .splines import RationalQuadraticSpline
+from .splines import (
+    CircularShift,
+    CubicSpline,
+    LinearRationalSpline,
+    LinearSpline,
+    QuadraticSpline,
+    RationalQuadraticSpline,
+)
 from .umnn import UMNN
 
 __all__ = [
@@ -16,17 +23,22 @@ __all__ = [
     "Additive",
     "Affine",
     "Bernstein",
+    "CircularShift",
     "Composition",
+    "CubicSpline",
     "DeepSigmoid",
     "DenseSigmoid",
     "Family",
     "GaussianMixtureCDF",
     "Inverted",
     "LeakySoftplus",
+    "LinearRationalSpline",
+    "LinearSpline",
     "LogisticMixtureCDF",
     "LogisticToNormal",
     "Logit",
     "NumericInverse",
+    "QuadraticSpline",
     "RationalQuadraticSpline",
     "Rescale",
     "Scaling",

@@ -55,9 +55,10 @@ class Spline(Family):
         if self.tails == "circular":
             return self.piece(wrap(x, self.bound), raw, inverse)
         # Clamped before the arithmetic: what lies outside can then not put NaN into a gradient.
-        y, ladj = self.piece(x.clamp(-self.bound, self.bound), raw, inverse)
-        inside = (x > -self.bound) & (x < self.bound)
-        return torch.where(inside, y, x), torch.where(inside, ladj, torch.zeros_like(ladj))
+        inside = x.clamp(-self.bound, self.bound)
+        y, ladj = self.piece(inside, raw, inverse)
+        within = x.abs() < self.bound
+        return torch.where(within, y, x), ladj * within
 
     def forward(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
         return self._map(x, params, inverse=False)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ...errors import ConfigError
 from ...parts import register
 from .base import Spline, Tails
-from .binning import find, knots, pick, shares
+from .binning import ends, find, knots, shares
+from .slopes import circular_slopes, inner_slopes
 
 
 @register
@@ -50,38 +48,26 @@ class RationalQuadraticSpline(Spline):
         )
         self.num_params = 3 * bins if tails == "circular" else 3 * bins - 1
 
-    def _slope(self, raw: Tensor) -> Tensor:
-        minimum = self.minima["min_slope"]
-        return F.softplus(raw + math.log(math.expm1(1 - minimum))) + minimum
-
-    def _slopes(self, raw: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        """The slopes at both ends of a bin; raw are all of them, before the softplus."""
-        last = self.bins - 1
-        if self.tails == "circular":
-            following = torch.where(index == last, torch.zeros_like(index), index + 1)
-            return self._slope(pick(raw, index)), self._slope(pick(raw, following))
-        left = self._slope(pick(raw, (index - 1).clamp(min=0)))
-        right = self._slope(pick(raw, index.clamp(max=last - 1)))
-        one = torch.ones_like(left)
-        return torch.where(index == 0, one, left), torch.where(index == last, one, right)
-
     def piece(self, x: Tensor, params: Tensor, inverse: bool) -> tuple[Tensor, Tensor]:
-        k = self.bins
-        xs = knots(shares(params[:k], self.minima["min_width"]), self.bound)
-        ys = knots(shares(params[k : 2 * k], self.minima["min_height"]), self.bound)
+        widths, heights, slopes = params.split(
+            (self.bins, self.bins, self.num_params - 2 * self.bins)
+        )
+        widths = shares(widths, self.minima["min_width"])
+        heights = shares(heights, self.minima["min_height"])
+        xs, ys = knots(widths, self.bound), knots(heights, self.bound)
         index = find(x, ys if inverse else xs)
-        left, low = pick(xs, index), pick(ys, index)
-        w, h = pick(xs, index + 1) - left, pick(ys, index + 1) - low
-        d0, d1 = self._slopes(params[2 * k :], index)
+        left, w = ends(widths, xs, index, self.bound)
+        low, h = ends(heights, ys, index, self.bound)
+        both = circular_slopes if self.tails == "circular" else inner_slopes
+        d0, d1 = both(slopes, index, self.minima["min_slope"])
         s = h / w
         if inverse:
             xi, q = _solve((x - low) / h, s, d0, d1)
             return left + w * xi, -_log_slope(xi, q, s, d0, d1)
         xi = (x - left) / w
         q = 1 - xi
-        return low + h * (xi * (s * xi + d0 * q) / _denominator(xi, q, s, d0, d1)), _log_slope(
-            xi, q, s, d0, d1
-        )
+        y = low + h * (xi * (s * xi + d0 * q) / _denominator(xi, q, s, d0, d1))
+        return y, _log_slope(xi, q, s, d0, d1)
 
     def config(self) -> dict[str, Any]:
         return super().config() | {"tails": self.tails}
@@ -106,8 +92,9 @@ def _solve(v: Tensor, s: Tensor, d0: Tensor, d1: Tensor) -> tuple[Tensor, Tensor
     v = v.clamp(0, 1)
     rest = 1 - v
     m = d0 * rest - d1 * v
-    near_left = m >= 0
-    root = (m.square() + 4 * s.square() * v * rest).sqrt() + torch.where(near_left, m, -m)
-    part = 2 * s * torch.where(near_left, v, rest)
+    left = (m >= 0).to(m.dtype)
+    right = 1 - left
+    root = (m.square() + 4 * s.square() * v * rest).sqrt() + m * (left - right)
+    part = 2 * s * (left * v + right * rest)
     near, far = part / (part + root), root / (part + root)
-    return torch.where(near_left, near, far), torch.where(near_left, far, near)
+    return left * near + right * far, left * far + right * near
