@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from .distributions import Distribution, StandardNormal
 from .errors import ConfigError, DirectionError, DomainError, InputError, ShapeError
-from .parts import ContextShape, Part, Shape, as_context_shape, register
+from .nets.embedding import resolve_context
+from .parts import ContextShape, Part, Shape, register
 from .properties import Kind, Properties
 from .rows import chunked, context_rows, expand, show
 from .transforms import Chain, Level, Transform
@@ -27,9 +28,10 @@ class Flow(Part):
     """log p(x) = log p_base(f(x)) + log |det df/dx|, f a transform from data to latent.
 
     transform: a Transform. base: a distribution of the latent; N(0, I) if None. embedding: a network applied to each
-    context row once; the parts then see its output.
+    context row once; the parts then see its output. It is a Conditioner with that context, such as a DeepSet, or any
+    module that takes the context as its one argument.
 
-    Raises ShapeError, DomainError or ConfigError where the parts do not fit.
+    Raises ShapeError, DomainError or ConfigError where the parts do not fit, and for a context that no part reads.
     """
 
     def __init__(
@@ -57,13 +59,8 @@ class Flow(Part):
                 f"{codomain}"
             )
         inner = common_context_shape(transform.context_shape, base.context_shape)
-        self.context_shape: ContextShape = as_context_shape(context_shape)
-        if self.context_shape is None:
-            if embedding is not None:
-                raise ConfigError("a Flow with an embedding needs the context_shape that it embeds")
-            self.context_shape = inner
-        elif embedding is None and inner is not None and inner != self.context_shape:
-            raise ShapeError(f"the parts take a context {inner}, the flow {self.context_shape}")
+        self.context_shape: ContextShape
+        self.context_shape, embedding = resolve_context(context_shape, embedding, inner)
         self.transform = transform
         self.base = base
         self.embedding = embedding
@@ -222,14 +219,16 @@ class Flow(Part):
         *,
         generator: torch.Generator | None = None,
         batch_size: int | None = None,
+        batch_shape: Sequence[int] | None = None,
     ) -> Tensor:
         """Samples [*sample_shape, *batch, *event_shape], `batch` being that of the context (none: empty).
 
-        temperature multiplies the latent's deviation from its mean. The context is embedded once per row.
+        temperature multiplies the latent's deviation from its mean. The context is embedded once per row. batch_shape:
+        a larger batch, to which that of the context is broadcast.
         """
         if not temperature >= 0:
             raise InputError(f"temperature must be zero or more, got {temperature}")
-        shape, n, context = self._sample_rows(sample_shape, context)
+        shape, n, context = self._sample_rows(sample_shape, context, batch_shape)
         z = self.base.sample(n, context, temperature=temperature, generator=generator)
         x = chunked(lambda z, c: self.transform.inverse(z, c)[0], n, batch_size, z, context)
         return x.reshape(*shape, *self.event_shape)
@@ -240,6 +239,7 @@ class Flow(Part):
         context: Context = None,
         *,
         generator: torch.Generator | None = None,
+        batch_shape: Sequence[int] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """x with gradients to the parameters, and log q(x), from one pass of the inverse.
 
@@ -254,7 +254,7 @@ class Flow(Part):
             raise DirectionError(
                 f"samples of a {type(self.base).__name__} have no gradient to its parameters: use sample and log_prob"
             )
-        shape, n, context = self._sample_rows(sample_shape, context)
+        shape, n, context = self._sample_rows(sample_shape, context, batch_shape)
         z = self.base.sample(n, context, generator=generator)
         x, ladj = self.transform.inverse(z, context)
         log_q = self.base.log_prob(z, context) - ladj
@@ -279,11 +279,14 @@ class Flow(Part):
         log_prob = self.log_prob(x, context, batch_size=batch_size, generator=generator)
         return -log_prob / (self.event_size * math.log(2))
 
-    def at(self, context: Context = None) -> FlowDistribution:
-        """The flow at a context as a `torch.distributions.Distribution`, with the context's batch shape."""
+    def at(self, context: Context = None, *, validate_args: bool | None = None) -> FlowDistribution:
+        """The flow at a context as a `torch.distributions.Distribution`, with the context's batch shape.
+
+        validate_args: whether log_prob refuses values outside the support; as torch's default if None.
+        """
         from .view import FlowDistribution
 
-        return FlowDistribution(self, context)
+        return FlowDistribution(self, context, validate_args=validate_args)
 
     def check(self, x: Tensor, context: Context = None) -> None:
         """Raise ShapeError or InputError, in one sentence, if log_prob could not take x and context."""
@@ -371,11 +374,14 @@ class Flow(Part):
             )
 
     def _sample_rows(
-        self, sample_shape: Sequence[int] | int, context: Context
+        self,
+        sample_shape: Sequence[int] | int,
+        context: Context,
+        batch_shape: Sequence[int] | None,
     ) -> tuple[Shape, int, Context]:
         samples = (sample_shape,) if isinstance(sample_shape, int) else tuple(sample_shape)
         batch, context = self._embed(context)
-        shape = (*samples, *batch)
+        shape = (*samples, *(batch if batch_shape is None else batch_shape))
         return shape, math.prod(shape), expand(context, batch, shape)
 
     def _embed(self, context: Context) -> tuple[Shape, Context]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from tests.conformance.shared import mlp
 
+from diffeo import zoo
 from diffeo.distributions import (
     Copula,
     DiagonalNormal,
@@ -18,12 +20,15 @@ from diffeo.distributions import (
 )
 from diffeo.families import Family
 from diffeo.flow import Flow
-from diffeo.nets import Conditioner
-from diffeo.transforms import Transform
+from diffeo.nets import MLP, Conditioner, DeepSet, ImageEmbedding, Join, SeriesEmbedding
+from diffeo.transforms import Coupling, Transform
 
 CONTEXT = {"net": mlp, "context_shape": (2,)}
 # The grid of the integral ends at 200 deviations: a smaller df leaves more than its tolerance outside.
 HEAVY = {"df": 3.0, "floor": 1.8}
+
+deep_set = partial(DeepSet, width=8, hidden=(8,), head=(8,))
+series = partial(SeriesEmbedding, width=4, layers=2, head=(8,))
 
 TRANSFORMS: dict[str, Callable[[], Transform]] = {}
 FAMILIES: dict[str, Callable[[], Family]] = {}
@@ -41,12 +46,35 @@ DISTRIBUTIONS: dict[str, Callable[[], Distribution]] = {
     "product/2": lambda: Product([Laplace((1,), 0.0, 4.0), StudentT((1,), **HEAVY)]),
     "copula/2": lambda: Copula(DiagonalNormal((2,))),
     "copula/1": lambda: Copula(Laplace((1,))),
-    "copula/student_t": lambda: Copula(StudentT((2,), **HEAVY)),
     "copula/product-context": lambda: Copula(
         Product([DiagonalNormal((1,), **CONTEXT), Laplace((1,))]), **CONTEXT
     ),
-    "copula/3": lambda: Copula(Laplace((3,))),
+    "copula/3-student_t": lambda: Copula(StudentT((3,), **HEAVY)),
 }
-CONDITIONERS: dict[str, Callable[[], Conditioner]] = {}
+CONDITIONERS: dict[str, Callable[[], Conditioner]] = {
+    "deep_set": lambda: deep_set((0,), (3,), (4, 2)),
+    "deep_set/mask": lambda: deep_set((2,), (3, 2), {"values": (4, 2), "mask": (4,)}),
+    "series": lambda: series((0,), (3,), (6, 2)),
+    "series/mask": lambda: series((0,), (3,), {"values": (6, 2), "mask": (6,)}, activation="tanh"),
+    "image": lambda: ImageEmbedding((0,), (3,), (2, 5, 6), width=8, layers=2, head=(8,)),
+    "join": lambda: Join(
+        {
+            "label": MLP((0,), (2,), (3,), hidden=(), zero_init=False),
+            "set": deep_set((0,), (3,), {"values": (4, 2), "mask": (4,)}),
+        }
+    ),
+}
 ZOO: dict[str, Callable[[], Flow]] = {}  # the name before the slash is the model's
-FLOWS: dict[str, Callable[[], Flow]] = {}
+FLOWS: dict[str, Callable[[], Flow]] = {
+    "by_hand/tails": lambda: Flow(Coupling((2,), net=mlp), Copula(Laplace((2,)))),
+    "by_hand/embedded_set": lambda: zoo.build(
+        "realnvp",
+        (2,),
+        {"values": (3, 2), "mask": (3,)},
+        "tiny",
+        embedding=partial(deep_set, out_shape=(4,)),
+    ),
+    "by_hand/context_in_the_base": lambda: Flow(
+        Coupling((1,), net=mlp), GaussianMixture((1,), 2, **CONTEXT)
+    ),
+}

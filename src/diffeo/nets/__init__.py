@@ -2,6 +2,7 @@
 
 from .base import ACTIVATIONS, Conditioner, Constant, NetFactory, activation, make_net
 from .convolutional import Bottleneck, ConvResNet, WeightNormConv
+from .embedding import DeepSet, ImageEmbedding, Join, SeriesEmbedding
 from .masked import MADE, AutoregressiveConditioner, ResidualMADE
 from .mlp import MLP, ResidualMLP
 
@@ -14,9 +15,13 @@ __all__ = [
     "Conditioner",
     "Constant",
     "ConvResNet",
+    "DeepSet",
+    "ImageEmbedding",
+    "Join",
     "NetFactory",
     "ResidualMADE",
     "ResidualMLP",
+    "SeriesEmbedding",
     "WeightNormConv",
     "activation",
     "make_net",

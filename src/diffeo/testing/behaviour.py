@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -56,9 +55,11 @@ def check_context_used(case: Case) -> float | None:
     if context is None:
         raise Skip("there is no context")
     context = tree_map(lambda t: t.clone().requires_grad_(), context)
-    seen: list[tuple[str, Any]] = []
+    seen: list[tuple[str, Any, Any]] = []
     handles = [
-        m.register_forward_hook(lambda _m, _a, out, name=name: seen.append((name, out)))
+        m.register_forward_hook(
+            lambda m, _a, out, name=name: seen.append((name, m.context_shape, out))
+        )
         for name, m in case.module.named_modules()
         if getattr(m, "context_shape", None) is not None and hasattr(m, "out_shape")
     ]
@@ -67,8 +68,8 @@ def check_context_used(case: Case) -> float | None:
     finally:
         for handle in handles:
             handle.remove()
-    smallest = math.inf
-    for name, value in [("the output", out), *seen]:
+    whole = getattr(case.module, "context_shape", None)
+    for name, reads, value in [("the output", whole, out), *seen]:
         total = torch.stack([(t * torch.arange(1.0, 1 + t.numel()).to(t).reshape(t.shape)).sum()
                              for t in leaves(value) if t.is_floating_point()]).sum()  # fmt: skip
         names = list(context) if isinstance(context, dict) else ["context"]
@@ -77,10 +78,17 @@ def check_context_used(case: Case) -> float | None:
             grads = torch.autograd.grad(
                 total, leaves(context), retain_graph=True, allow_unused=True
             )
-        for key, grad in zip(names, grads, strict=True):
-            if grad is None or not bool((grad != 0).any()):
+        sizes = {
+            k: 0.0 if g is None else float(g.abs().max()) for k, g in zip(names, grads, strict=True)
+        }
+        if isinstance(context, dict) and not isinstance(reads, dict):
+            # A network of one of several contexts, inside a Join.
+            sizes = {"any of the contexts": max(sizes.values())}
+        elif isinstance(reads, dict):
+            sizes = {k: size for k, size in sizes.items() if k in reads}
+        for key, size in sizes.items():
+            if not size > 0:
                 raise Failure(f"{name} does not depend on the {key}")
-            smallest = min(smallest, float(grad.abs().max()))
     return None
 
 

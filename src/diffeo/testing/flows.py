@@ -135,14 +135,18 @@ def _log_prob(module: nn.Module, args: Args) -> Outputs:
     return (module(x, context, noise=noise),)
 
 
+_OF_THE_FLOW = (
+    "initialization",
+    "context_used",
+)  # a context may reach the density by the base alone
 _MATHS: dict[str, Check] = {
     **BIJECTION_CHECKS,
-    **{k: v for k, v in BEHAVIOUR_CHECKS.items() if k != "initialization"},
+    **{k: v for k, v in BEHAVIOUR_CHECKS.items() if k not in _OF_THE_FLOW},
     "declared_properties": check_declared_properties,
 }
 _DISCRETE: dict[str, Check] = {"noise": check_noise, "integers": check_integers}
 _RUNS: dict[str, Check] = {
-    "initialization": BEHAVIOUR_CHECKS["initialization"],
+    **{k: BEHAVIOUR_CHECKS[k] for k in _OF_THE_FLOW},
     **COPY_CHECKS,
     **RUN_CHECKS,
 }

@@ -9,10 +9,12 @@ from typing import Any, Literal
 
 from ..errors import ConfigError
 from ..flow import Flow
+from ..nets import Conditioner
 from ..parts import Shape, as_shape, describe
 
 Size = Literal["tiny", "small", "paper"]
 Builder = Callable[..., Flow]
+Embedding = Conditioner | Callable[..., Conditioner]
 
 
 @dataclass(frozen=True)
@@ -51,16 +53,22 @@ def model(card: Card, sizes: dict[str, dict[str, Any]]) -> Callable[[Builder], B
             event_shape: Sequence[int],
             context_shape: Any = None,
             size: str = "small",
+            *,
+            embedding: Embedding | None = None,
             **hyper: Any,
         ) -> Flow:
             if size not in sizes:
                 raise ConfigError(f"size must be {', '.join(sizes)}, got {size!r}")
             shape = as_shape(event_shape)
             settings = sizes[size] | hyper
+            net = None if embedding is None else _embedding(embedding, context_shape)
+            seen = context_shape if net is None else net.out_shape
             try:
-                flow = assemble(shape, context_shape, **settings)
+                flow = assemble(shape, seen, **settings)
             except TypeError as error:
                 raise _unknown_setting(card.name, assemble, settings, error) from error
+            if net is not None:
+                flow = Flow(flow.transform, flow.base, embedding=net, context_shape=context_shape)
             flow.provenance = {
                 "name": card.name,
                 "title": card.title,
@@ -100,16 +108,37 @@ def build(
     event_shape: Sequence[int],
     context_shape: Any = None,
     size: str = "small",
+    *,
+    embedding: Embedding | None = None,
     **hyper: Any,
 ) -> Flow:
     """Build a model: size is `tiny` (tests), `small` (a laptop's CPU) or `paper` (the publication's settings).
+
+    embedding: a Conditioner of the context, or a callable `(in_shape, context_shape=) -> Conditioner`, such as
+    `functools.partial(nets.DeepSet, out_shape=(16,))`; the layers then see its output, trained with them.
 
     Raises ConfigError for an unknown name, size or setting, ShapeError where the model cannot take the shape.
 
     >>> build("realnvp", (2,), size="tiny").event_shape
     (2,)
     """
-    return _BUILDERS[_known(name)](event_shape, context_shape, size, **hyper)
+    return _BUILDERS[_known(name)](event_shape, context_shape, size, embedding=embedding, **hyper)
+
+
+def _embedding(embedding: Embedding, context_shape: Any) -> Conditioner:
+    if context_shape is None:
+        raise ConfigError("an embedding needs the context_shape that it reads")
+    if not isinstance(embedding, Conditioner):
+        try:
+            embedding = embedding((0,), context_shape=context_shape)
+        except TypeError as error:
+            raise ConfigError(
+                f"cannot make the embedding ({error}): give a Conditioner, or for example "
+                "partial(nets.DeepSet, out_shape=(16,))"
+            ) from error
+    if not isinstance(embedding, Conditioner):
+        raise ConfigError(f"an embedding must be a Conditioner, got {type(embedding).__name__}")
+    return embedding
 
 
 def _known(name: str) -> str:
