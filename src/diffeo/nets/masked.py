@@ -18,6 +18,7 @@ from ..errors import ConfigError, ShapeError
 from ..parts import Shape, register
 from .base import Conditioner, Context
 from .base import activation as make_activation
+from .incremental import Layer, Progress, begin_block, give, step, sweep
 from .mlp import context_size, flat_context, zero_
 from .ordering import (
     Graph,
@@ -28,6 +29,9 @@ from .ordering import (
     may_feed,
     resolve_order,
 )
+
+STEPS = 16
+"""Stages in a block that is evaluated stage by stage."""
 
 
 class MaskedLinear(nn.Linear):
@@ -53,10 +57,12 @@ class AutoregressiveConditioner(Conditioner):
     """A network from [batch, *event] to [batch, *event, P] whose output for an entry sees only entries before it.
 
     stages: the flat entries in groups; the output for a group depends on the groups before it, and on the context.
-    Subclasses promise that; `diffeo.transforms.Autoregressive` takes any of them.
+    Subclasses promise that; `diffeo.transforms.Autoregressive` takes any of them. incremental: whether the network can
+    be evaluated stage by stage, by `start` and `step`.
     """
 
     stages: tuple[tuple[int, ...], ...]
+    incremental = False
 
     def __init__(
         self, in_shape: Sequence[int], out_shape: Sequence[int], context_shape: Any = None
@@ -70,9 +76,30 @@ class AutoregressiveConditioner(Conditioner):
         self.entries = math.prod(self.in_shape)
         self.per_entry = self.out_shape[-1]
 
+    def start(self, batch: int, context: Context = None) -> Any:
+        """State of an evaluation stage by stage, before the first one; owned and passed on by the caller."""
+        raise ConfigError(f"{type(self).__name__} has no incremental evaluation")
 
-class _Masked(AutoregressiveConditioner):
-    """Orders, causal graphs and masks; [x, context] as one vector, the parameters outermost in memory."""
+    def step(self, state: Any) -> Tensor:
+        """Parameters of the next stage, [entries, batch, P]."""
+        raise ConfigError(f"{type(self).__name__} has no incremental evaluation")
+
+    def give(self, state: Any, entries: Tensor) -> None:
+        """The entries of the stage that `step` was for, [entries, batch]; then comes the next."""
+        raise ConfigError(f"{type(self).__name__} has no incremental evaluation")
+
+
+class Masked(AutoregressiveConditioner):
+    """Orders, causal graphs and masks; [x, context] as one vector, the parameters outermost in memory.
+
+    The input of layer i > 0 is `_hidden(i, output of layer i - 1)`; `_skip(i)` is the layer whose output is added to
+    that of layer i.
+    """
+
+    incremental = True
+    layers: nn.ModuleList
+    act: nn.Module
+    drop: nn.Dropout
 
     def __init__(
         self,
@@ -102,11 +129,15 @@ class _Masked(AutoregressiveConditioner):
         free = torch.zeros(self.context_features, self.entries, dtype=torch.bool)
         seen = torch.cat([seen, free])
         layers: list[MaskedLinear] = []
+        self.rows: list[list[int]] = []
         for width in widths:
             units = hidden_units(graph, width, self.context_features > 0)
             here = graph.patterns[units]
+            known = graph.known[units]
+            self.rows.append(torch.bincount(known, minlength=len(self.stages)).tolist())
             layers.append(MaskedLinear(may_feed(seen, here)))
             seen = here
+        self.rows.append([self.per_entry * len(stage) for stage in self.stages])
         mask = may_feed(seen, graph.adjacency).repeat(self.per_entry, 1)
         return [*layers, MaskedLinear(mask)]
 
@@ -114,8 +145,61 @@ class _Masked(AutoregressiveConditioner):
         parts = [x.flatten(1), *flat_context(context, self.context_shape)]
         return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
 
-    def _output(self, h: Tensor) -> Tensor:
-        return h.reshape(h.shape[0], self.per_entry, *self.in_shape).movedim(1, -1)
+    def forward(self, x: Tensor, context: Context = None) -> Tensor:
+        outputs: list[Tensor] = []
+        for i, layer in enumerate(self.layers):
+            h = self._hidden(i, outputs[-1]) if i else self._input(x, context)
+            skip = self._skip(i)
+            outputs.append(layer(h) if skip is None else outputs[skip] + layer(h))
+        return outputs[-1].reshape(x.shape[0], self.per_entry, *self.in_shape).movedim(1, -1)
+
+    def _hidden(self, i: int, h: Tensor) -> Tensor:
+        out: Tensor = self.act(h)
+        return self.drop(out) if self._drops(i) else out
+
+    def _drops(self, i: int) -> bool:
+        return self.training and self.drop.p > 0
+
+    def _skip(self, i: int) -> int | None:
+        return None
+
+    def start(self, batch: int, context: Context = None) -> Progress:
+        weights = [layer.masked_weight() for layer in self.layers]  # type: ignore[operator]
+        biases = [layer.bias[:, None] for layer in self.layers]  # type: ignore[index]
+        order = torch.tensor([i for stage in self.stages for i in stage], device=weights[0].device)
+        if self.context_features:
+            vectors = torch.cat(flat_context(context, self.context_shape), dim=1)
+            biases[0] = biases[0] + weights[0][:, self.entries :] @ vectors.mT
+        # Rows of the output are grouped by parameter; here, by entry.
+        last = order[:, None] + self.entries * torch.arange(self.per_entry, device=order.device)
+        weights[-1] = weights[-1].index_select(0, last.flatten())
+        biases[-1] = biases[-1].index_select(0, last.flatten())
+        weights[0] = weights[0].index_select(1, order)
+        layers = [
+            Layer(w, b, rows, self._skip(i))
+            for i, (w, b, rows) in enumerate(zip(weights, biases, self.rows, strict=True))
+        ]
+        # Without the cost of calling a module, which here would be a good part of the whole.
+        plain = not any(self._drops(i) for i in range(len(layers)))
+        act = self.act.forward
+        hidden = (lambda i, h: act(h)) if plain else self._hidden
+        return Progress(layers, hidden, [len(stage) for stage in self.stages], batch)
+
+    def step(self, state: Progress) -> Tensor:
+        if state.stage == state.end:
+            begin_block(state, STEPS)
+        return self._params(step(state))
+
+    def give(self, state: Progress, entries: Tensor) -> None:
+        give(state, entries)
+
+    def sweep(self, state: Progress, entries: Tensor) -> Tensor:
+        """Parameters [entries, batch, P] of the block that has begun, given guesses of its entries."""
+        return self._params(sweep(state, entries))
+
+    def _params(self, rows: Tensor) -> Tensor:
+        n, batch = rows.shape
+        return rows.view(n // self.per_entry, self.per_entry, batch).transpose(1, 2)
 
     def config(self) -> dict[str, Any]:
         graph = self.graph
@@ -127,7 +211,7 @@ class _Masked(AutoregressiveConditioner):
 
 
 @register
-class MADE(_Masked):
+class MADE(Masked):
     """Masked MLP: [x, context] -> hidden layers -> (*event, P), entry i from the entries before it and the context.
 
     hidden: widths; each hidden unit sees what some entry sees, shared out equally. The context joins the first layer
@@ -162,12 +246,6 @@ class MADE(_Masked):
         if zero_init:
             zero_(self.layers[-1])
 
-    def forward(self, x: Tensor, context: Context = None) -> Tensor:
-        h = self._input(x, context)
-        for layer in self.layers[:-1]:
-            h = self.drop(self.act(layer(h)))
-        return self._output(self.layers[-1](h))
-
     def config(self) -> dict[str, Any]:
         return super().config() | {
             "hidden": self.hidden,
@@ -178,7 +256,7 @@ class MADE(_Masked):
 
 
 @register
-class ResidualMADE(_Masked):
+class ResidualMADE(Masked):
     """Masked residual MLP: h = W [x, context]; h <- h + W2 act(W1 act(h)), `blocks` times; act and a last layer.
 
     All layers have the same `width` and each unit sees the same entries in all of them. The rest as in MADE.
@@ -210,12 +288,11 @@ class ResidualMADE(_Masked):
         if zero_init:
             zero_(self.layers[-1])
 
-    def forward(self, x: Tensor, context: Context = None) -> Tensor:
-        h = self.layers[0](self._input(x, context))
-        for i in range(self.blocks):
-            inner = self.layers[1 + 2 * i](self.act(h))
-            h = h + self.layers[2 + 2 * i](self.drop(self.act(inner)))
-        return self._output(self.layers[-1](self.act(h)))
+    def _drops(self, i: int) -> bool:
+        return super()._drops(i) and self._skip(i) is not None
+
+    def _skip(self, i: int) -> int | None:
+        return i - 2 if i in range(2, 2 * self.blocks + 1, 2) else None
 
     def config(self) -> dict[str, Any]:
         return super().config() | {
