@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from tests.conformance.shared import CONTEXT, mlp
+from tests.conformance.shared import CONTEXT, build, mlp
 
 from diffeo.distributions import Distribution
 from diffeo.families import UMNN, DeepSigmoid, DenseSigmoid, Family
@@ -28,12 +28,20 @@ TRANSFORMS: dict[str, Callable[[], Transform]] = {
 }
 FAMILIES: dict[str, Callable[[], Family]] = {
     "deep_sigmoid": partial(DeepSigmoid, 3),
-    "deep_sigmoid/published": partial(DeepSigmoid, 3, spread=0.0, min_slope=0.0),
+    "deep_sigmoid/published": partial(DeepSigmoid, 3, spread=0.0, min_slope=1e-6),
     "dense_sigmoid": partial(DenseSigmoid, 3),
     "umnn": partial(umnn, 2),
-    "umnn/published": partial(UMNN, 2, (4,), nodes=200, activation="tanh", min_slope=0.0),
+    "umnn/published": partial(UMNN, 2, (4,), nodes=200, activation="tanh", min_slope=1e-6),
 }
 DISTRIBUTIONS: dict[str, Callable[[], Distribution]] = {}
 CONDITIONERS: dict[str, Callable[[], Conditioner]] = {}
-ZOO: dict[str, Callable[[], Flow]] = {}  # the name before the slash is the model's
+# The name before the slash is the model's.
+ZOO: dict[str, Callable[[], Flow]] = {
+    "naf/2-context": build("naf", (2,), CONTEXT),
+    "naf/1": build("naf", (1,), family="dense", layers=1),
+    "umnn/1-context": build("umnn", (1,), CONTEXT, nodes=200, bound=4.0),
+    "umnn/2": build("umnn", (2,), nodes=200, bound=4.0),
+    "bnaf/2": build("bnaf", (2,)),
+    "bnaf/context": build("bnaf", (3,), {"a": (1,), "b": (2,)}, depth=2),
+}
 FLOWS: dict[str, Callable[[], Flow]] = {}

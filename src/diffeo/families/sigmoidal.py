@@ -1,4 +1,4 @@
-"""Deep and dense sigmoidal families of neural autoregressive flows: logits of mixtures of sigmoids, in log space.
+"""Deep and dense sigmoidal families of neural autoregressive flows: logits of mixtures of sigmoids.
 
 Huang, Krueger, Lacoste, Courville. Neural autoregressive flows. 2018, arXiv:1804.00779.
 """
@@ -17,31 +17,22 @@ from ..parts import register
 from .numeric import NumericInverse
 
 
-def mixture_logit(u: Tensor, log_du: Tensor, log_w: Tensor) -> tuple[Tensor, Tensor]:
-    """y = logit(sum_k w_k sigmoid(u_k)) and log dy/dx, over the last axis; log_du: log du_k/dx, sum_k w_k = 1.
+def mixture_logit(u: Tensor, du: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+    """y = logit(sum_k w_k sigmoid(u_k)) and dy/dx, over the last axis, for w = softmax(logits) and du = du_k/dx > 0.
 
     With the shares p_k = w_k sigmoid(u_k) / c and q_k = w_k sigmoid(-u_k) / (1 - c) of the mixture c and of 1 - c,
-    dy/dx = sum_k u_k' p_k sigmoid(-u_k) + sum_k u_k' q_k sigmoid(u_k): no large numbers cancel, however far out x is.
+    dy/dx = sum_k du_k (p_k sigmoid(-u_k) + q_k sigmoid(u_k)): nothing overflows or cancels, however far out x is.
     """
     inside, outside = F.logsigmoid(u), F.logsigmoid(-u)
-    below, above = log_w + inside, log_w + outside
+    below, above = logits + inside, logits + outside
     y = below.logsumexp(-1) - above.logsumexp(-1)
-    left = (log_du + below.log_softmax(-1) + outside).logsumexp(-1)
-    right = (log_du + above.log_softmax(-1) + inside).logsumexp(-1)
-    return y, torch.logaddexp(left, right)
+    rates = below.softmax(-1) * outside.exp() + above.softmax(-1) * inside.exp()
+    return y, (du * rates).sum(-1)
 
 
-def log_softplus(raw: Tensor) -> Tensor:
-    """log of softplus(raw + log(e - 1)): zero at zero, raw + log(e - 1) far below."""
-    v = raw + math.log(math.e - 1)
-    return torch.where(v < -30, v, F.softplus(v.clamp(min=-30)).log())
-
-
-def add_slope(ladj: Tensor, slope: float) -> Tensor:
-    """log(slope + (1 - slope) exp(ladj)), the log-derivative of slope x + (1 - slope) y."""
-    if slope == 0:
-        return ladj
-    return torch.logaddexp(ladj + math.log1p(-slope), torch.full_like(ladj, math.log(slope)))
+def positive(raw: Tensor) -> Tensor:
+    """softplus(raw + log(e - 1)): 1 at zero."""
+    return F.softplus(raw + math.log(math.e - 1))
 
 
 class _Sigmoidal(NumericInverse):
@@ -53,8 +44,8 @@ class _Sigmoidal(NumericInverse):
             raise ConfigError(
                 f"{type(self).__name__} needs at least 2 units and 1 layer, got {units} and {layers}"
             )
-        if not 0 <= min_slope < 1:
-            raise ConfigError(f"min_slope must be in [0, 1), got {min_slope}")
+        if not 0 < min_slope < 1:
+            raise ConfigError(f"min_slope must be in (0, 1), got {min_slope}")
         self.units = units
         self.layers = layers
         self.spread = spread
@@ -65,9 +56,9 @@ class _Sigmoidal(NumericInverse):
         s = self.spread
         return torch.linspace(-s, s, self.units, dtype=like.dtype, device=like.device)
 
-    def _soften(self, x: Tensor, y: Tensor, ladj: Tensor) -> tuple[Tensor, Tensor]:
+    def _soften(self, x: Tensor, y: Tensor, dy: Tensor) -> tuple[Tensor, Tensor]:
         s = self.min_slope
-        return s * x + (1 - s) * y, add_slope(ladj, s)
+        return s * x + (1 - s) * y, (s + (1 - s) * dy).log()
 
     def config(self) -> dict[str, Any]:
         return {"units": self.units, "spread": self.spread, "min_slope": self.min_slope}
@@ -91,9 +82,9 @@ class DeepSigmoid(_Sigmoidal):
 
     def forward(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
         raw_a, raw_b, raw_w = params.split(self.units, -1)
-        log_a = log_softplus(raw_a)
-        u = log_a.exp() * x[..., None] + raw_b + self._offsets(x)
-        return self._soften(x, *mixture_logit(u, log_a, raw_w.log_softmax(-1)))
+        a = positive(raw_a)
+        u = a * x[..., None] + raw_b + self._offsets(x)
+        return self._soften(x, *mixture_logit(u, a, raw_w))
 
 
 @register
@@ -122,18 +113,15 @@ class DenseSigmoid(_Sigmoidal):
 
     def forward(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
         raw = iter(params.split(self.units, -1))
-        h, log_dh = x[..., None], torch.zeros_like(x)[..., None]
+        h, dh = x[..., None], torch.ones_like(x)[..., None]
         for i, outer in enumerate(self.outer):
-            log_a = log_softplus(next(raw))
-            b = next(raw) + self._offsets(x)
-            log_w = (outer + next(raw)[..., None, :]).log_softmax(-1)
+            a, b = positive(next(raw)), next(raw) + self._offsets(x)
+            logits = outer + next(raw)[..., None, :]
             if i:
-                log_u = (self.inner[i - 1] + next(raw)[..., None, :]).log_softmax(-1)
-                h = (log_u.exp() * h[..., None, :]).sum(-1)
-                log_dh = (log_u + log_dh[..., None, :]).logsumexp(-1)
-            u, log_du = log_a.exp() * h + b, log_a + log_dh
-            h, log_dh = mixture_logit(u[..., None, :], log_du[..., None, :], log_w)
-        return self._soften(x, h[..., 0], log_dh[..., 0])
+                u = (self.inner[i - 1] + next(raw)[..., None, :]).softmax(-1)
+                h, dh = (u * h[..., None, :]).sum(-1), (u * dh[..., None, :]).sum(-1)
+            h, dh = mixture_logit((a * h + b)[..., None, :], (a * dh)[..., None, :], logits)
+        return self._soften(x, h[..., 0], dh[..., 0])
 
     def config(self) -> dict[str, Any]:
         return super().config() | {"layers": self.layers}

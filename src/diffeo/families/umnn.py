@@ -20,7 +20,7 @@ from ..nets.base import activation as make_activation
 from ..nets.mlp import zero_
 from ..parts import register
 from .numeric import NumericInverse
-from .sigmoidal import add_slope, log_softplus
+from .sigmoidal import positive
 
 Rule = tuple[tuple[float, ...], tuple[float, ...]]
 
@@ -69,9 +69,9 @@ class UMNN(NumericInverse):
             )
         if nodes < 2 or nodes % 2:
             raise ConfigError(f"nodes must be an even number of at least 2, got {nodes}")
-        if not bound > 0 or not 0 <= min_slope < 1:
+        if not bound > 0 or not 0 < min_slope < 1:
             raise ConfigError(
-                f"UMNN needs bound > 0 and min_slope in [0, 1), got {bound} and {min_slope}"
+                f"UMNN needs bound > 0 and min_slope in (0, 1), got {bound} and {min_slope}"
             )
         self.embedding = embedding
         self.hidden = tuple(hidden)
@@ -93,13 +93,13 @@ class UMNN(NumericInverse):
         zero_(last)
         self.rest = nn.Sequential(*layers, last)
 
-    def log_slope(self, t: Tensor, h: Tensor) -> Tensor:
-        """log f(t; h) for t [..., N] and h [..., embedding]."""
+    def slope(self, t: Tensor, h: Tensor) -> Tensor:
+        """f(t; h) > 0 for t [..., N] and h [..., embedding]."""
         weight = self.first.weight
         # Joined by hand, so that the embedding is not repeated for every node.
         seen = F.linear(h, weight[:, 1:], self.first.bias)[..., None, :]
         v: Tensor = self.rest(seen + t[..., None] * weight[:, 0])[..., 0]
-        return add_slope(log_softplus(v), self.min_slope)
+        return self.min_slope + (1 - self.min_slope) * positive(v)
 
     def _integrate(self, x: Tensor, params: Tensor, rule: Rule) -> tuple[Tensor, Tensor]:
         h, b = params[..., :-1], params[..., -1]
@@ -107,11 +107,10 @@ class UMNN(NumericInverse):
         end = x.clamp(-self.bound, self.bound)
         # The flow's own arithmetic, of which this network is a part, stays in full precision under autocast.
         with torch.autocast(x.device.type, enabled=False):
-            log_f = self.log_slope(end[..., None] * nodes, h)
-            f = log_f.exp()
+            f = self.slope(end[..., None] * nodes, h)
             # The first node is the end of the interval.
             y = b + end * (f * weights).sum(-1) + (x - end) * f[..., 0]
-        return y, log_f[..., 0]
+        return y, f[..., 0].log()
 
     def forward(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
         return self._integrate(x, params, self.rule)
