@@ -152,6 +152,6 @@ def as_event(value: Any, shape: Shape, name: str) -> Tensor:
 
 def positive(value: Tensor, name: str, above: float = 0.0) -> Tensor:
     """log(value - above). Raises ConfigError where a value is not above it."""
-    if not bool((value > above).all()):
+    if not value.is_meta and not bool((value > above).all()):
         raise ConfigError(f"{name} must be above {above:g}, got {value.flatten().tolist()}")
     return (value - above).log()
