@@ -11,11 +11,13 @@ from tests.conformance.shared import CONTEXT, SMALL
 from diffeo.distributions import Distribution
 from diffeo.families import Additive, Affine, Family, Inverted
 from diffeo.flow import Flow
-from diffeo.nets import MADE, Conditioner, ResidualMADE
+from diffeo.nets import MADE, CausalConvNet, Conditioner, MaskedConvNet, ResidualMADE
 from diffeo.transforms import Autoregressive, Inverse, LULinear, Transform
 
 made = partial(MADE, hidden=(8, 8))
 resmade = partial(ResidualMADE, width=8, blocks=1)
+masked_conv = partial(MaskedConvNet, width=4, blocks=1)
+causal_conv = partial(CausalConvNet, width=4, blocks=2)
 
 # Not a chain: 0 -> 1, 2; 1, 2 -> 3; 4 alone.
 DIAMOND = [[0, 0, 0, 0, 0], [1, 0, 0, 0, 0], [1, 0, 0, 0, 0], [1, 1, 1, 0, 0], [0, 0, 0, 0, 0]]
@@ -45,6 +47,9 @@ TRANSFORMS: dict[str, Callable[[], Transform]] = {
     "inverse/autoregressive": lambda: Inverse(
         Autoregressive((3,), None, made, context_shape=CONTEXT)
     ),
+    "autoregressive/image": _auto((2, 2, 3), None, masked_conv, context_shape=(1, 2, 3)),
+    "autoregressive/series": _auto((5,), None, causal_conv, context_shape=CONTEXT),
+    "inverse/autoregressive-image": lambda: Inverse(Autoregressive((1, 2, 2), None, masked_conv)),
     "lu_linear": lambda: LULinear((4,)),
     "lu_linear/1d": lambda: LULinear((1,)),
     "lu_linear/image": lambda: LULinear(SMALL, bias=False),
@@ -59,6 +64,10 @@ CONDITIONERS: dict[str, Callable[[], Conditioner]] = {
     "made/no-hidden": lambda: MADE((3,), (3, 2), {"a": (2,), "b": (1, 2)}, hidden=()),
     "made/graph": lambda: made((5,), (5, 2), adjacency=DIAMOND),
     "made/event": lambda: made((1, 2, 2), (1, 2, 2, 3), order="reverse"),
+    "masked_conv": lambda: masked_conv((2, 3, 4), (2, 3, 4, 2)),
+    "masked_conv/context": lambda: masked_conv((1, 2, 3), (1, 2, 3, 1), {"a": (2,)}, kernel=5),
+    "causal_conv": lambda: causal_conv((6,), (6, 2)),
+    "causal_conv/context": lambda: causal_conv((2, 4), (2, 4, 2), (3, 4)),
     "residual_made": lambda: resmade((4,), (4, 2), dropout=0.2),
     "residual_made/context": lambda: resmade((4,), (4, 2), CONTEXT, activation="silu"),
 }

@@ -4,6 +4,7 @@ from .base import ACTIVATIONS, Conditioner, Constant, NetFactory, activation, ma
 from .convolutional import Bottleneck, ConvResNet, WeightNormConv
 from .embedding import DeepSet, ImageEmbedding, Join, SeriesEmbedding
 from .masked import MADE, AutoregressiveConditioner, ResidualMADE
+from .masked_convolutional import CausalConvNet, MaskedConvNet
 from .mlp import MLP, ResidualMLP
 
 __all__ = [
@@ -12,12 +13,14 @@ __all__ = [
     "MLP",
     "AutoregressiveConditioner",
     "Bottleneck",
+    "CausalConvNet",
     "Conditioner",
     "Constant",
     "ConvResNet",
     "DeepSet",
     "ImageEmbedding",
     "Join",
+    "MaskedConvNet",
     "NetFactory",
     "ResidualMADE",
     "ResidualMLP",
