@@ -39,11 +39,19 @@ class _MixtureCDF(NumericInverse):
         places = torch.linspace(-spread, spread, components) if components > 1 else torch.zeros(1)
         self.register_buffer("places", places, persistent=False)
 
-    def _mixture(self, params: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Log-weights, means and log-scales, [..., K] each."""
-        logits, means, raw = params.unflatten(-1, (3, self.components)).unbind(-2)
+    def _mixture(self, params: Tensor, ndim: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-weights, means and log-scales, [K, ...] each, to go with numbers of ndim axes.
+
+        The components stand first: sums over them then run over whole rows of memory.
+        """
+        first = params.movedim(-1, 0)
+        first = first.reshape(
+            3, self.components, *(1,) * (ndim - params.ndim + 1), *first.shape[1:]
+        )
+        logits, means, raw = first.unbind(0)
         log_scales = self.bound * (raw / self.bound).tanh()
-        return logits.log_softmax(-1), means + self.places.to(means.dtype), log_scales
+        places = self.places.to(means.dtype).reshape(-1, *(1,) * ndim)
+        return logits.log_softmax(0), means + places, log_scales
 
     def params_of(self, means: Tensor, scales: Tensor) -> Tensor:
         """The params [..., 3 K] of equally weighted components with these means and scales, [..., K].
@@ -55,8 +63,8 @@ class _MixtureCDF(NumericInverse):
 
     def guess(self, y: Tensor, params: Tensor) -> Tensor:
         # Each component alone would map m + s y to y; the root is between the least and the largest of these.
-        log_weights, means, log_scales = self._mixture(params)
-        return (log_weights.exp() * (means + y[..., None] * log_scales.exp())).sum(-1)
+        log_weights, means, log_scales = self._mixture(params, y.ndim)
+        return (log_weights.exp() * (means + y * log_scales.exp())).sum(0)
 
     def config(self) -> dict[str, Any]:
         return {"components": self.components, "spread": self.spread, "bound": self.bound}
@@ -77,15 +85,15 @@ class LogisticMixtureCDF(_MixtureCDF):
     """
 
     def forward(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
-        log_weights, means, log_scales = self._mixture(params)
-        u = (x[..., None] - means) * (-log_scales).exp()
+        log_weights, means, log_scales = self._mixture(params, x.ndim)
+        u = (x - means) * (-log_scales).exp()
         log_below, log_above = F.logsigmoid(u), F.logsigmoid(-u)
-        below, above = log_weights + log_below, log_weights + log_above
-        y = below.logsumexp(-1) - above.logsumexp(-1)
+        log_cdf, below = _total(log_weights + log_below)
+        log_survival, above = _total(log_weights + log_above)
         # d log F - d log(1 - F), each the mean of the components' own under their shares of the mass.
-        rise = below.log_softmax(-1) + log_above - log_scales
-        fall = above.log_softmax(-1) + log_below - log_scales
-        return y, torch.cat([rise, fall], -1).logsumexp(-1)
+        rise, _ = _total(below + log_above - log_scales)
+        fall, _ = _total(above + log_below - log_scales)
+        return log_cdf - log_survival, torch.logaddexp(rise, fall)
 
 
 @register
@@ -97,17 +105,17 @@ class GaussianMixtureCDF(_MixtureCDF):
     """
 
     def forward(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
-        log_weights, means, log_scales = self._mixture(params)
-        u = (x[..., None] - means) * (-log_scales).exp()
+        log_weights, means, log_scales = self._mixture(params, x.ndim)
+        u = (x - means) * (-log_scales).exp()
         # Mirrored where more than half of the mass is below: all that follows happens in the lower tail.
         with torch.no_grad():
-            median = (log_weights + log_ndtr(u)).logsumexp(-1) < -math.log(2)
+            median = _total(log_weights + log_ndtr(u))[0] < -math.log(2)
             sign = torch.where(median, 1.0, -1.0).to(x.dtype)
-        u = sign[..., None] * u
-        below = log_weights + log_ndtr(u)
-        y = ndtri_of_log(below.logsumexp(-1))
-        hazards = below.log_softmax(-1) + log_hazard(u) - log_scales
-        return sign * y, hazards.logsumexp(-1) - log_hazard(y)
+        u = sign * u
+        log_cdf, shares = _total(log_weights + log_ndtr(u))
+        y = ndtri_of_log(log_cdf)
+        hazard, _ = _total(shares + log_hazard(u) - log_scales)
+        return sign * y, hazard - _log_hazard_below(y)
 
 
 @register
@@ -120,48 +128,77 @@ class LogisticToNormal(Family):
     def forward(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
         sign = torch.where(x < 0, 1.0, -1.0).to(x.dtype)
         y = ndtri_of_log(F.logsigmoid(sign * x))
-        return sign * y, F.logsigmoid(-sign * x) - log_hazard(y)
+        return sign * y, F.logsigmoid(-sign * x) - _log_hazard_below(y)
 
     def inverse(self, y: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
         below, above = log_ndtr(y), log_ndtr(-y)
         return below - above, torch.logaddexp(log_hazard(y), log_hazard(-y))
 
 
+def _total(logs: Tensor) -> tuple[Tensor, Tensor]:
+    """The logarithm of the sum over the first axis, and the logarithms of the shares in it, exact to rounding."""
+    most = logs.detach().amax(0)
+    less = logs - most
+    total = less.exp().sum(0).log()
+    return most + total, less - total
+
+
 def _log_erfcx(u: Tensor) -> Tensor:
-    """log erfcx(-u / sqrt 2) for u < 0, where Phi(u) = exp(-u^2 / 2) erfcx(-u / sqrt 2) / 2; of u = 0 elsewhere."""
-    lower: Tensor = torch.special.erfcx(-u.clamp(max=0) * math.sqrt(0.5))
-    return lower.log()
+    """log erfcx(-u / sqrt 2) for u <= 0, where Phi(u) = exp(-u^2 / 2) erfcx(-u / sqrt 2) / 2."""
+    scaled: Tensor = torch.special.erfcx(u * -math.sqrt(0.5))
+    return scaled.log()
+
+
+def _log_hazard_below(u: Tensor) -> Tensor:
+    """log(phi(u) / Phi(u)) for u <= 0."""
+    return 0.5 * math.log(2 / math.pi) - _log_erfcx(u)
 
 
 def _log_upper(u: Tensor) -> Tensor:
-    """log Phi(u) for u > 0; of u = 0 elsewhere."""
-    return torch.log1p(-0.5 * torch.special.erfc(u.clamp(min=0) * math.sqrt(0.5)))
+    """log Phi(u) for u >= 0."""
+    return torch.log1p(-0.5 * torch.special.erfc(u * math.sqrt(0.5)))
 
 
 def log_ndtr(u: Tensor) -> Tensor:
     """log Phi(u), and derivatives of it, to the rounding of the dtype at any distance."""
-    lower = _log_erfcx(u) - math.log(2) - 0.5 * u.clamp(max=0).square()
-    return torch.where(u < 0, lower, _log_upper(u))
+    low, high = u.clamp(max=0), u.clamp(min=0)
+    return torch.where(u < 0, _log_erfcx(low) - math.log(2) - 0.5 * low.square(), _log_upper(high))
 
 
 def log_hazard(u: Tensor) -> Tensor:
     """log(phi(u) / Phi(u)), phi the density: about log(-u) for u far below 0."""
-    lower = 0.5 * math.log(2 / math.pi) - _log_erfcx(u)
-    upper = -0.5 * u.clamp(min=0).square() - _LOG_2PI_HALF - _log_upper(u)
-    return torch.where(u < 0, lower, upper)
+    low, high = u.clamp(max=0), u.clamp(min=0)
+    upper = -0.5 * high.square() - _LOG_2PI_HALF - _log_upper(high)
+    return torch.where(u < 0, _log_hazard_below(low), upper)
 
 
-def ndtri_of_log(log_p: Tensor) -> Tensor:
-    """Phi^-1(p) from log p, for p up to 1/2."""
-    with torch.no_grad():
-        lp = log_p.detach().clamp(max=-math.log(2))
+class _NdtriOfLog(torch.autograd.Function):
+    """y with log Phi(y) = log_p <= log 1/2; dy/dlog_p = Phi(y) / phi(y), a function of y that can be derived again."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(log_p: Tensor) -> Tensor:
+        lp = log_p.clamp(max=-math.log(2))
         # Below exp(-30), the leading terms of Phi's expansion; two of Newton's steps make either guess exact.
         far = -(-2 * lp - (-4 * math.pi * lp).log()).clamp(min=0).sqrt()
         y = torch.where(lp < -30, far, torch.special.ndtri(lp.clamp(min=-30).exp()))
         for _ in range(2):
-            y = y - (log_ndtr(y) - lp) * (-log_hazard(y)).exp()
-    # Newton's steps that change no value, as for a numeric inverse, give the derivatives.
-    change = log_p - log_p.detach()
-    start = log_ndtr(y)
-    y = y + change * (-log_hazard(y)).exp()
-    return y - (log_ndtr(y) - start - change) * (-log_hazard(y)).exp()
+            log_erfcx = _log_erfcx(y)
+            excess = log_erfcx - math.log(2) - 0.5 * y.square() - lp
+            y = (y - excess * (log_erfcx - 0.5 * math.log(2 / math.pi)).exp()).clamp(max=0)
+        return y
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(output)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (y,) = ctx.saved_tensors
+        return grad * (-_log_hazard_below(y)).exp()
+
+
+def ndtri_of_log(log_p: Tensor) -> Tensor:
+    """Phi^-1(p) from log p, for p up to 1/2."""
+    return _NdtriOfLog.apply(log_p)  # type: ignore[no-any-return, no-untyped-call]

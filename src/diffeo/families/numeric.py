@@ -131,17 +131,18 @@ def _root(f: Map, y: Tensor, x: Tensor, tolerance: float | None, name: str) -> T
         unit = tolerance * x.abs().clamp(min=1)
         newton = x + step
         fits = (newton >= low) & (newton <= high)
-        converged = (fits & (step.abs() <= unit)) | (r.abs() <= 2 * eps * y.abs())
+        near = fits & (step.abs() <= unit)
+        converged = near | (r.abs() <= 2 * eps * y.abs())
         closed = high - low <= unit
         # A bracket also closes on a jump of f, which is no root.
         most = 100 * (unit * slope.exp() + tolerance * y.abs().clamp(min=1))
         failed = failed | (closed & ~done & ~converged & ~(r.abs() <= most))
         bounded = (high - low).isfinite()
         outward = x + width.copysign(-r)
-        near = torch.where(bounded, newton, x + step.clamp(-width, width))
         halves = fits & (step.abs() <= last / 2)
-        after = torch.where(halves, near, torch.where(bounded, low + (high - low) / 2, outward))
-        after = torch.where(converged, torch.where(fits, newton, x), torch.where(closed, x, after))
+        newton = torch.where(bounded | near, newton, x + step.clamp(-width, width))
+        after = torch.where(halves, newton, torch.where(bounded, low + (high - low) / 2, outward))
+        after = torch.where(near, newton, torch.where(converged | closed, x, after))
         last = (after - x).abs()
         width = torch.where(bounded, width, 2 * width)
         x = torch.where(done, x, after)

@@ -65,17 +65,13 @@ class SumOfSquares(_Polynomial):
         self.polynomials = polynomials
         self.degree = degree
         self.num_params = polynomials * (degree + 1) + 1
-        weights = torch.arange(polynomials, 0, -1, dtype=torch.float64)
-        weights *= math.sqrt(1 - minimum_slope) / weights.norm()
-        start = torch.zeros(polynomials, degree + 1)
-        start[:, 0] = weights
-        self.start: Tensor
-        self.register_buffer("start", start, persistent=False)
 
     def polynomial(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
         c = params[..., 0]
         a = params[..., 1:].unflatten(-1, (self.polynomials, self.degree + 1))
-        a = a + self.start.to(a.dtype)
+        start = torch.arange(self.polynomials, 0, -1, dtype=a.dtype, device=a.device)
+        start = start * (math.sqrt(1 - self.minimum_slope) / start.norm())
+        a = torch.cat([a[..., :1] + start[:, None], a[..., 1:]], -1)
         p = torch.zeros_like(x)[..., None]
         for k in range(self.degree, -1, -1):
             p = p * x[..., None] + a[..., k]
@@ -119,11 +115,6 @@ class Bernstein(_Polynomial):
             raise ConfigError(f"degree must be at least 1, got {degree}")
         self.degree = degree
         self.num_params = degree + 1
-        choose = [[math.comb(d, k) for k in range(d + 1)] for d in (degree - 1, degree)]
-        self.choose_below: Tensor
-        self.choose: Tensor
-        self.register_buffer("choose_below", torch.tensor(choose[0]).double(), persistent=False)
-        self.register_buffer("choose", torch.tensor(choose[1]).double(), persistent=False)
 
     def polynomial(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
         n, e = self.degree, self.minimum_slope
@@ -133,8 +124,8 @@ class Bernstein(_Polynomial):
         a = a - a.mean(-1, keepdim=True) + params[..., :1]
         t = (x + self.bound) / (2 * self.bound)
         powers, rest = _powers(t, n), _powers(1 - t, n).flip(-1)
-        basis = self.choose.to(x.dtype) * powers * rest
-        below = self.choose_below.to(x.dtype) * powers[..., :-1] * rest[..., 1:]
+        basis = _binomials(n, x) * powers * rest
+        below = _binomials(n - 1, x) * powers[..., :-1] * rest[..., 1:]
         return (basis * a).sum(-1), (below * rises).sum(-1)
 
     def config(self) -> dict[str, Any]:
@@ -150,3 +141,9 @@ def _powers(t: Tensor, n: int) -> Tensor:
     for _ in range(n):
         found.append(found[-1] * t)
     return torch.stack(found, -1)
+
+
+def _binomials(n: int, like: Tensor) -> Tensor:
+    """n over k for k from 0 to n, exact as long as the dtype holds them."""
+    k = torch.arange(1, n + 1, dtype=like.dtype, device=like.device)
+    return F.pad(((n + 1 - k) / k).cumprod(0), (1, 0), value=1.0).round()
