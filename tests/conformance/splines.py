@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from tests.conformance.shared import CONTEXT, conv, mlp
+from tests.conformance.shared import CONTEXT, build, conv, mlp
 
 from diffeo.distributions import Distribution
 from diffeo.families import (
@@ -48,5 +48,9 @@ TRANSFORMS: dict[str, Callable[[], Transform]] = {
 }
 DISTRIBUTIONS: dict[str, Callable[[], Distribution]] = {}
 CONDITIONERS: dict[str, Callable[[], Conditioner]] = {}
-ZOO: dict[str, Callable[[], Flow]] = {}  # the name before the slash is the model's
+ZOO: dict[str, Callable[[], Flow]] = {  # the name before the slash is the model's
+    "nsf_coupling/1": build("nsf_coupling", (1,), hidden=(8,), mixing="permutation"),
+    "nsf_coupling/2": build("nsf_coupling", (2,), CONTEXT, unconditional=False),
+    "nsf_autoregressive/2": build("nsf_autoregressive", (2,), CONTEXT, mixing="none"),
+}
 FLOWS: dict[str, Callable[[], Flow]] = {}

@@ -3,10 +3,12 @@
 from .base import Card, build, card, names
 from .bernstein import bernstein
 from .bnaf import bnaf
+from .copula import copula
 from .gaussianization import gaussianization
 from .measure_preserving import measure_preserving
 from .naf import naf
 from .nice import nice
+from .nsf import nsf_autoregressive, nsf_coupling
 from .realnvp import realnvp
 from .revnet import revnet
 from .sos import sos
@@ -18,11 +20,14 @@ __all__ = [
     "bnaf",
     "build",
     "card",
+    "copula",
     "gaussianization",
     "measure_preserving",
     "naf",
     "names",
     "nice",
+    "nsf_autoregressive",
+    "nsf_coupling",
     "realnvp",
     "revnet",
     "sos",

@@ -40,7 +40,9 @@ def ends(shares: Tensor, knots: Tensor, index: Tensor, bound: float) -> tuple[Te
     """The left knot and the width of a bin, with gradients for the shares from which `knots` were made."""
     left: Tensor
     width: Tensor
-    left, width = _Ends.apply(along(shares, index), along(knots, index), index, bound)
+    left, width = _Ends.apply(  # type: ignore[no-untyped-call]
+        along(shares, index), along(knots, index), index, bound
+    )
     return left, width
 
 
