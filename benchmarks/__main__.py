@@ -1,4 +1,4 @@
-"""Real NVP on vectors, beside the bare networks and the peers that are installed.
+"""Affine and spline couplings on vectors, beside the bare networks and the peers that are installed.
 
     python -m benchmarks [--repeats 30] [--threads 1] [--no-compile]
 
@@ -25,10 +25,11 @@ from typing import Any
 
 import torch
 
-from .contestants import CONTESTANTS, Contestant, Size, build, installed
+from .contestants import CONTESTANTS, build, installed
+from .size import Contestant, Size
 
 ROOT = Path(__file__).resolve().parent.parent
-SIZES = (Size(32, 512), Size(784, 256))
+SIZES = (Size(32, 512), Size(784, 256), Size(16, 4096, layers=4, bins=8))
 WARM_UP = 3
 Call = Callable[[], object]
 
@@ -58,7 +59,7 @@ def prepare(size: Size, compile_all: bool) -> tuple[dict[str, dict[str, Call]], 
     """Every contestant's calls, by "name" or "name, compiled"; and how long compiling took, or why it failed."""
     entered: dict[str, dict[str, Call]] = {}
     compiling: dict[str, Any] = {}
-    for name in installed():
+    for name in installed(size):
         entered[name] = calls(build(name, size), size, compiled=False)
         if not compile_all:
             continue
@@ -180,7 +181,7 @@ def main() -> None:
         entered, compiling = prepare(size, not arguments.no_compile)
         rows = interleaved(entered, arguments.repeats)
         show(size, rows)
-        memory = {n: child("-m", "benchmarks", "--memory", n, str(i)) for n in installed()}
+        memory = {n: child("-m", "benchmarks", "--memory", n, str(i)) for n in installed(size)}
         print("peak memory of a train step, MiB:", {n: round(m, 1) for n, m in memory.items()})
         print("compile time, s:", compiling)
         tables.append(

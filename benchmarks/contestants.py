@@ -1,9 +1,8 @@
-"""Real NVP on vectors, built alike in every library: affine couplings, with MLPs of two hidden layers."""
+"""Real NVP on vectors, built alike in every library: affine couplings, MLPs of two hidden layers; all contestants."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.util import find_spec
 
 import torch
@@ -11,37 +10,8 @@ from torch import Tensor, nn
 
 import diffeo
 
-
-@dataclass(frozen=True)
-class Size:
-    """Of the events, the batch and the networks."""
-
-    features: int
-    batch: int
-    layers: int = 8
-    width: int = 128
-
-    def __str__(self) -> str:
-        return f"D={self.features}, batch {self.batch}, {self.layers} couplings, MLP 2x{self.width}"
-
-
-@dataclass(frozen=True)
-class Contestant:
-    """A model with the two functions that are timed; a train step is `-log_prob(x).mean()`, its gradient, and Adam."""
-
-    module: nn.Module
-    log_prob: Callable[[Tensor], Tensor]
-    sample: Callable[[], Tensor]
-
-
-def mlp(inputs: int, outputs: int, width: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Linear(inputs, width),
-        nn.ReLU(),
-        nn.Linear(width, width),
-        nn.ReLU(),
-        nn.Linear(width, outputs),
-    )
+from . import splines
+from .size import Contestant, Size, as_context_net, mlp
 
 
 def bare(size: Size) -> Contestant:
@@ -73,16 +43,10 @@ def nflows(size: Size) -> Contestant:
     from nflows.transforms.base import CompositeTransform
     from nflows.transforms.coupling import AffineCouplingTransform
 
-    class Plain(nn.Module):
-        def __init__(self, inputs: int, outputs: int) -> None:
-            super().__init__()
-            self.net = mlp(inputs, outputs, size.width)
-
-        def forward(self, x: Tensor, context: object = None) -> Tensor:
-            return self.net(x)
-
     masks = [(torch.arange(size.features) + i) % 2 for i in range(size.layers)]
-    couplings = CompositeTransform([AffineCouplingTransform(m, Plain) for m in masks])
+    couplings = CompositeTransform(
+        [AffineCouplingTransform(m, as_context_net(size)) for m in masks]
+    )
     flow = Flow(couplings, StandardNormal([size.features]))
     return Contestant(flow, flow.log_prob, lambda: flow.sample(size.batch))
 
@@ -147,12 +111,14 @@ CONTESTANTS: dict[str, tuple[Callable[[Size], Contestant], str]] = {
 }
 
 
-def installed() -> tuple[str, ...]:
-    """Names of the contestants whose library is here."""
-    return tuple(name for name, (_, module) in CONTESTANTS.items() if find_spec(module))
+def installed(size: Size | None = None) -> tuple[str, ...]:
+    """Names of the contestants whose library is here, and has the couplings of this size."""
+    here = (name for name, (_, module) in CONTESTANTS.items() if find_spec(module))
+    return tuple(n for n in here if size is None or not size.bins or n in splines.CONTESTANTS)
 
 
 def build(name: str, size: Size) -> Contestant:
     """A contestant under a fixed seed."""
     torch.manual_seed(0)
-    return CONTESTANTS[name][0](size)
+    make = splines.CONTESTANTS[name] if size.bins else CONTESTANTS[name][0]
+    return make(size)
