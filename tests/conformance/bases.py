@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 
-from tests.conformance.shared import mlp
+from tests.conformance.shared import build, mlp
 
 from diffeo import zoo
 from diffeo.distributions import (
@@ -64,7 +65,15 @@ CONDITIONERS: dict[str, Callable[[], Conditioner]] = {
         }
     ),
 }
-ZOO: dict[str, Callable[[], Flow]] = {}  # the name before the slash is the model's
+ZOO: dict[str, Callable[[], Flow]] = {
+    "copula/1": build("copula", (1,), base="copula"),
+    "copula/2": build("copula", (2,), base="student", df=4.0),
+    "copula/heavier": build("copula", (2,), base="heavier", standardize=False),
+    "copula/adaptive": build(
+        "copula", (4,), CONTEXT["context_shape"], base="adaptive", df=[2.0, math.inf, 3.0, math.inf]
+    ),
+    "copula/image": build("copula", (1, 2, 2), base="copula"),
+}  # the name before the slash is the model's
 FLOWS: dict[str, Callable[[], Flow]] = {
     "by_hand/tails": lambda: Flow(Coupling((2,), net=mlp), Copula(Laplace((2,)))),
     "by_hand/embedded_set": lambda: zoo.build(
