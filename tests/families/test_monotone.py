@@ -165,9 +165,7 @@ def test_sum_of_squares_is_the_integral() -> None:
     a = params[1:].reshape(2, 4).clone()
     a[:, 0] += torch.tensor([2.0, 1.0]).double() * math.sqrt((1 - 1e-3) / 5)
     powers = torch.stack([x**k for k in range(4)], -1)
-    assert torch.allclose(
-        family(x, params)[1].exp(), 1e-3 + (powers @ a.mT).square().sum(-1)
-    )
+    assert torch.allclose(family(x, params)[1].exp(), 1e-3 + (powers @ a.mT).square().sum(-1))
 
 
 def test_bernstein_coefficients() -> None:

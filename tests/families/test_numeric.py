@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from diffeo.errors import ConvergenceError
+from diffeo.families import SumOfSquares
 from diffeo.families.numeric import solve, solve_triangular
 
 DTYPES = (torch.float32, torch.float64)
@@ -128,6 +129,20 @@ def test_values_are_the_same_with_and_without_gradients() -> None:
         plain = solve(_steep, y, name="f")
     again = solve(_steep, y.requires_grad_(), name="f")
     assert all(torch.equal(a, b) for a, b in zip(plain, again, strict=True))
+
+
+def test_compiled_with_the_search_left_out() -> None:
+    family = SumOfSquares(1, 1)
+    params = torch.tensor([0.1, 0.2, 0.5]).requires_grad_()
+    y = torch.tensor([-3.0, 0.4, 1e4])
+    compiled = torch.compile(family.inverse, backend="aot_eager")
+    found, ladj = compiled(y, params)
+    expected = family.inverse(y, params)
+    assert torch.allclose(found, expected[0], rtol=1e-6)
+    (grad,) = torch.autograd.grad(found.sum() + ladj.sum(), params)
+    (truth,) = torch.autograd.grad(expected[0].sum() + expected[1].sum(), params)
+    assert torch.allclose(grad, truth, rtol=1e-4)
+    torch._dynamo.reset()
 
 
 @pytest.mark.parametrize("size", [0, 1, 3])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -34,6 +35,7 @@ def solve(
     Newton steps, bisection where they leave the bracket or do not halve, and a bracket that doubles until it encloses
     the root. tolerance: of x, relative to max(1, |x|). guess: where to start, y if not given. name: of the layer.
     Gradients by y and by all that f closes over are those of the implicit function, to third order, in every mode.
+    torch.compile leaves the search itself out of its graphs, whose length depends on the values; vmap cannot enter it.
     Elements of y that are not finite come back as they are.
 
     Raises ConvergenceError where there is no root, or f is no number there.
@@ -104,7 +106,7 @@ def _newton(f: Map, x: Tensor, y: Tensor) -> Tensor:
     """x, with the derivatives of x - (f(x) - y) / f'(x)."""
     value, slope = f(x)
     # A slope whose inverse is beyond the dtype would turn the zero below into NaN.
-    largest = 0.9 * torch.tensor(torch.finfo(y.dtype).max, dtype=torch.float64).log().item()
+    largest = 0.9 * math.log(torch.finfo(y.dtype).max)
     residual = (value - value.detach()) - (y - y.detach())
     return x - residual * (-slope).clamp(max=largest).exp()
 
