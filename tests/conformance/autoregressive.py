@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from tests.conformance.shared import CONTEXT, SMALL
+from tests.conformance.shared import CONTEXT, SMALL, build
 
 from diffeo.distributions import Distribution
 from diffeo.families import Additive, Affine, Family, Inverted
@@ -71,5 +71,13 @@ CONDITIONERS: dict[str, Callable[[], Conditioner]] = {
     "residual_made": lambda: resmade((4,), (4, 2), dropout=0.2),
     "residual_made/context": lambda: resmade((4,), (4, 2), CONTEXT, activation="silu"),
 }
-ZOO: dict[str, Callable[[], Flow]] = {}  # the name before the slash is the model's
+# The name before the slash is the model's.
+ZOO: dict[str, Callable[[], Flow]] = {
+    "maf/1": build("maf", (1,), CONTEXT),
+    "maf/2": build("maf", (2,), hidden=(8,), batch_norm=False),
+    "maf/context": build("maf", (3,), CONTEXT, order="random"),
+    "maf/mixture": build("maf", (2,), layers=1, components=2, batch_norm=False),
+    "iaf/2": build("iaf", (2,), layers=1),
+    "iaf/context": build("iaf", (3,), {"a": (1,), "b": (2,)}, layers=1),
+}
 FLOWS: dict[str, Callable[[], Flow]] = {}

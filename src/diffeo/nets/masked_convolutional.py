@@ -176,8 +176,8 @@ class CausalConvNet(_MaskedConvolutional):
     """Series [T] or [C, T] to parameters [..., P], each entry from the times before it.
 
     width: feature maps. blocks: residual blocks of two convolutions, the second with dilation 1, 2, 4, ... kernel:
-    taps. The order: time by time, the channels of each one after another. A context [k, T] goes through a 1x1 convolution,
-    any other through a linear layer, and is added to the first features.
+    taps. The order: time by time, the channels of each one after another. A context [k, T] goes through a 1x1
+    convolution, any other through a linear layer, and is added to the first features.
 
     Raises ShapeError for events that are no series.
     """

@@ -5,6 +5,8 @@ from .bernstein import bernstein
 from .bnaf import bnaf
 from .copula import copula
 from .gaussianization import gaussianization
+from .iaf import iaf
+from .maf import maf
 from .measure_preserving import measure_preserving
 from .naf import naf
 from .nice import nice
@@ -22,6 +24,8 @@ __all__ = [
     "card",
     "copula",
     "gaussianization",
+    "iaf",
+    "maf",
     "measure_preserving",
     "naf",
     "names",
