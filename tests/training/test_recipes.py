@@ -14,6 +14,7 @@ from diffeo.training.recipe import read_recipe, recipe
 FOLDER = Path(__file__).parents[2] / "recipes"
 FILES = sorted(FOLDER.glob("*.yaml"))
 SHAPES = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32), "digits": (1, 8, 8), "moons": (2,)}
+SHAPES |= {"8gaussians": (2,)}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
