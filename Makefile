@@ -51,6 +51,7 @@ results: .venv/.installed ## Measure again what the documentation shows (two hou
 	$(BIN)/python scripts/figures.py
 	$(BIN)/python scripts/numerics.py
 	$(BIN)/python scripts/peers.py
+	$(BIN)/python scripts/tails.py
 
 wheel: .venv/.installed ## Build the wheel into dist/ and use it outside the checkout
 	bash scripts/check_wheel.sh
