@@ -145,4 +145,7 @@ class CubicSpline(Spline):
         return y, (s * (a * q * q + b * xi * xi + 2 * xi * q * (3 - a - b))).log()
 
     def inverse(self, y: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
-        return solve(lambda x: self(x, params), y, name=type(self).__name__)
+        inside = y.clamp(-self.bound, self.bound)
+        x, ladj = solve(lambda x: self(x, params), inside, name=type(self).__name__)
+        within = y.abs() < self.bound
+        return torch.where(within, x, y), torch.where(within, ladj, torch.zeros_like(ladj))
