@@ -4,7 +4,8 @@
 
 It walks the table of the conformance tests (tests/conformance/table.py), with parameters far from initialization and
 inputs that reach every branch, drawn by the oracle (`diffeo.testing`). The truth is float64: the autograd Jacobian's
-log|det| of the same, rounded, numbers. A minute or two on one thread.
+log|det| of the same, rounded, numbers. Then every family at sharp
+parameters and far out, in both precisions. A few minutes on one thread.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from tests.conformance.table import FAMILIES, TRANSFORMS, ZOO  # noqa: E402
 import diffeo  # noqa: E402
 from diffeo.families import Family  # noqa: E402
 from diffeo.nets import Conditioner  # noqa: E402
+from diffeo.properties import REAL  # noqa: E402
 from diffeo.testing.bijection import EPS  # noqa: E402
 from diffeo.testing.case import Case, call_inverse, cast, condition, gap, jacobian  # noqa: E402
 from diffeo.testing.execution import AUTOCAST_BUDGET, FLOAT32_BUDGET  # noqa: E402
@@ -114,6 +116,49 @@ def worst(rows: list[dict[str, float | None]]) -> dict[str, float | None]:
     return {k: max((r[k] for r in rows if r[k] is not None), default=None) for k in keys}  # type: ignore[type-var]
 
 
+SCALES = (1.0, 5.0, 20.0)
+POINTS = 2000
+FAR = (1e4, -1e4)
+
+
+def sharp(build: Callable[[], Any], scale: float, dtype: torch.dtype) -> dict[str, float]:
+    """What becomes of points inside a family's domain, and of +-1e4, at parameters N(0, scale^2).
+
+    roundings: the error of the round trip in units of what one rounding of x and one of y make of it, eps (max(1, |x|)
+    + max(1, |y|) / slope).
+    """
+    family = build().to(dtype).eval()
+    domain = family.properties.domain
+    g = torch.Generator().manual_seed(0)
+    params = (torch.randn((POINTS, family.num_params), generator=g) * scale).to(dtype)
+    x = draw_event(domain, (), POINTS, 0).to(dtype).requires_grad_()
+    params.requires_grad_()
+    y, ladj = family(x, params)
+    values = [y, ladj, *torch.autograd.grad(y.sum() + ladj.sum(), (x, params))]
+    out = {"not_finite": sum(int((~v.isfinite()).sum()) for v in values), "failed": 0}
+
+    def back(x: Tensor, y: Tensor, params: Tensor) -> Tensor:
+        try:
+            found: Tensor = family.inverse(y, params)[0]
+        except diffeo.errors.ConvergenceError:
+            found = torch.full_like(x, torch.nan)
+        out["failed"] += int((~found.isfinite()).sum())
+        error = (found - x).abs()
+        if domain is not None and domain.periodic:
+            error = torch.minimum(error, (domain.high - domain.low - error).abs())
+        return (error / x.abs().clamp(min=1)).nan_to_num()
+
+    with torch.no_grad():
+        error = back(x, y, params)
+        eps = torch.finfo(dtype).eps
+        unit = eps * (1 + y.abs().clamp(min=1) * (-ladj).exp() / x.abs().clamp(min=1))
+        out |= {"round_trip": float(error.max()), "roundings": float((error / unit).max())}
+        if domain == REAL:
+            far = torch.tensor(FAR, dtype=dtype)
+            out["far"] = float(back(far, family(far, params[:2])[0], params[:2]).max())
+    return out
+
+
 def main() -> None:
     torch.set_num_threads(1)
     rows = []
@@ -128,10 +173,20 @@ def main() -> None:
             if not found or found[0].inverse_args is None:
                 continue  # a dequantizer: no Jacobian, and integers come back exactly, which the tests check
             rows.append({"part": part, "name": name, **worst([measure(c) for c in found])})
+    hard = [
+        {"name": name, "scale": scale, "dtype": str(dtype).removeprefix("torch."), **found}
+        for name, build in FAMILIES.items()
+        if build().num_params and build().properties.inverse != "none"
+        for dtype in (torch.float32, torch.float64)
+        for scale in SCALES
+        for found in [sharp(build, scale, dtype)]
+    ]
     document = provenance("python scripts/numerics.py") | {
         "seeds": list(SEEDS),
         "budgets": {"float32": FLOAT32_BUDGET, "bfloat16": AUTOCAST_BUDGET},
         "rows": rows,
+        "points": POINTS,
+        "sharp": hard,
     }
     write("numerics", document)
 
