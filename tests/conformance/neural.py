@@ -10,28 +10,35 @@ from tests.conformance.shared import CONTEXT, build, mlp
 from diffeo.distributions import Distribution
 from diffeo.families import UMNN, DeepSigmoid, DenseSigmoid, Family
 from diffeo.flow import Flow
-from diffeo.nets import Conditioner
-from diffeo.transforms import BlockAutoregressive, Coupling, Elementwise, Transform
+from diffeo.nets import MADE, Conditioner
+from diffeo.transforms import Autoregressive, BlockAutoregressive, Coupling, Elementwise, Transform
 
-# The test compares the slope of the quadrature with that of the integral, so it needs many nodes.
-umnn = partial(UMNN, hidden=(4, 4), nodes=100, bound=4.0)
+# The test compares the slope of the quadrature with that of the integral: many nodes, a small bound.
+umnn = partial(UMNN, 2, (4,), nodes=40, bound=2.0)
+made = partial(MADE, hidden=(4,))
 
 TRANSFORMS: dict[str, Callable[[], Transform]] = {
-    "coupling/deep-sigmoid": lambda: Coupling((3,), DeepSigmoid(2), mlp, context_shape=(2,)),
+    "coupling/deep-sigmoid": lambda: Coupling((2,), DeepSigmoid(2), mlp, context_shape=(2,)),
+    "coupling/dense-sigmoid": lambda: Coupling((2,), DenseSigmoid(2, 1), mlp),
+    "coupling/umnn": lambda: Coupling((2,), umnn(), mlp),
+    "elementwise/deep-sigmoid": lambda: Elementwise((2,), DeepSigmoid(2)),
     "elementwise/dense-sigmoid-context": lambda: Elementwise(
-        (2,), DenseSigmoid(2), mlp, context_shape=(2,)
+        (1,), DenseSigmoid(2), mlp, context_shape=CONTEXT
     ),
-    "coupling/umnn": lambda: Coupling((3,), umnn(2), mlp),
-    "bnaf": lambda: BlockAutoregressive((3,), width=3, layers=2),
+    "elementwise/umnn": lambda: Elementwise((1,), umnn()),
+    "autoregressive/dense-sigmoid": lambda: Autoregressive((2,), DenseSigmoid(2, 1), made),
+    "autoregressive/umnn-context": lambda: Autoregressive(
+        (2,), umnn(), made, context_shape=CONTEXT
+    ),
+    "bnaf": lambda: BlockAutoregressive((3,), width=2, layers=2),
     "bnaf/1d": lambda: BlockAutoregressive((1,), width=2, context_shape={"a": (2,), "b": (1,)}),
     "bnaf/event": lambda: BlockAutoregressive((1, 1, 2), width=2, context_shape=CONTEXT),
 }
 FAMILIES: dict[str, Callable[[], Family]] = {
     "deep_sigmoid": partial(DeepSigmoid, 3),
-    "deep_sigmoid/published": partial(DeepSigmoid, 3, spread=0.0, min_slope=1e-6),
+    "deep_sigmoid/nearly-published": partial(DeepSigmoid, 3, spread=0.0, min_slope=1e-6),
     "dense_sigmoid": partial(DenseSigmoid, 3),
-    "umnn": partial(umnn, 2),
-    "umnn/published": partial(UMNN, 2, (4,), nodes=200, activation="tanh", min_slope=1e-6),
+    "umnn": umnn,
 }
 DISTRIBUTIONS: dict[str, Callable[[], Distribution]] = {}
 CONDITIONERS: dict[str, Callable[[], Conditioner]] = {}
@@ -39,9 +46,7 @@ CONDITIONERS: dict[str, Callable[[], Conditioner]] = {}
 ZOO: dict[str, Callable[[], Flow]] = {
     "naf/2-context": build("naf", (2,), CONTEXT),
     "naf/1": build("naf", (1,), family="dense", layers=1),
-    "umnn/1-context": build("umnn", (1,), CONTEXT, nodes=200, bound=4.0),
-    "umnn/2": build("umnn", (2,), nodes=200, bound=4.0),
-    "bnaf/2": build("bnaf", (2,)),
-    "bnaf/context": build("bnaf", (3,), {"a": (1,), "b": (2,)}, depth=2),
+    "umnn/1-context": build("umnn", (1,), CONTEXT, layers=1, nodes=40, bound=2.0),
+    "bnaf/2-context": build("bnaf", (2,), {"a": (1,), "b": (2,)}),
 }
 FLOWS: dict[str, Callable[[], Flow]] = {}

@@ -30,7 +30,7 @@ CARD = Card(
     "paper: the defaults of the released code, 5 flows, one hidden layer of 10 units for each entry.",
 )
 SIZES: dict[str, dict[str, Any]] = {
-    "tiny": {"layers": 2, "width": 2},
+    "tiny": {"layers": 2, "width": 2, "depth": 1},
     "small": {},
     "paper": {"layers": 5, "width": 10, "depth": 1},
 }
