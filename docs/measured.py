@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 MISSING = "*not measured yet*"
-PLACE = re.compile(r"<!-- (stored|facts|numerics|peers) ?(.*?) -->")
+PLACE = re.compile(r"<!-- (stored|facts|numerics|peers|tails) ?(.*?) -->")
 
 
 def stored(name: str, keys: str = "") -> Any:
@@ -69,6 +70,8 @@ def numerics(part: str) -> str:
     document = stored("numerics")
     if document is None:
         return MISSING
+    if part == "sharp":
+        return sharp(document.get("sharp", []))
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in document["rows"]:
         if row["part"] == part:
@@ -89,6 +92,23 @@ def numerics(part: str) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def sharp(rows: list[dict[str, Any]]) -> str:
+    """Every family at parameters of growing scale: the worst of its variants."""
+    lines = [("family", "dtype", "scale", "failed", "round trip", "roundings", "1e4")]
+    lines.append(("---", "---", *["---:"] * 5))
+    groups: dict[tuple[str, str, float], list[dict[str, Any]]] = {}
+    for row in rows:
+        key = (row["name"].split("/")[0], row["dtype"], row["scale"])
+        groups.setdefault(key, []).append(row)
+    for (name, dtype, scale), same in groups.items():
+        failed = sum(row["failed"] + row["not_finite"] for row in same)
+        worst = [max((r[k] for r in same if k in r), default=None) for k in ("round_trip", "far")]
+        units = f"{max(r['roundings'] for r in same):.1f}"
+        numbers = (str(failed), power(worst[0]), units, power(worst[1]))
+        lines.append((f"`{name}`", dtype, f"{scale:g}", *numbers))
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
 def peers(_: str) -> str:
     """What scripts/peers.py found in other libraries."""
     rows = stored("peers", "rows")
@@ -99,11 +119,36 @@ def peers(_: str) -> str:
     return "\n".join(lines)
 
 
+def tails(_: str) -> str:
+    """The heavy-tailed experiment: a row a base, medians and trimmed means over seeds."""
+    summary = stored("tails", "summary")
+    if summary is None:
+        return MISSING
+    head = (
+        "base",
+        "failed",
+        "test NLL, median",
+        "trimmed mean",
+        "worst",
+        "above the optimum",
+        "99.9 % quantile",
+    )
+    lines = [head, ("---", *["---:"] * (len(head) - 1))]
+    for base, row in summary.items():
+        numbers = [row.get(k) for k in ("nats_median", "nats_trimmed", "nats_worst", "kl_median")]
+        cells = ["–" if v is None else f"{v:.3f}" for v in numbers]
+        error = row.get("quantile_error_median")
+        cells.append("–" if error is None else f"off by {math.expm1(error):.0%}")
+        lines.append((base, f"{row['failed']} of {row['runs']}", *cells))
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
 RENDER: dict[str, Callable[[str], str]] = {
     "stored": number,
     "facts": facts,
     "numerics": numerics,
     "peers": peers,
+    "tails": tails,
 }
 
 
