@@ -85,15 +85,15 @@ class _MaskedConvolutional(AutoregressiveConditioner):
         channel = torch.arange(channels)
         self.first = self._conv(channel < group[:, None])
         same = group <= group[:, None]
+        self.act = make_activation(activation)
         self.layers = nn.ModuleList(
-            nn.ModuleList([self._conv(same), self._conv(same, self._dilation(i))])
+            nn.Sequential(self.act, self._conv(same), self.act, self._conv(same, self._dilation(i)))
             for i in range(blocks)
         )
         rows = channel.repeat(self.per_entry)
         self.last = MaskedConv(group <= rows[:, None], 0, 0, 0)
         if zero_init:
             zero_(self.last)
-        self.act = make_activation(activation)
         self.context_map: ContextMap | None = None
         if self.context_shape is not None:
             self.context_map = ContextMap(self._context_shape(), width, (h, w))
@@ -116,8 +116,8 @@ class _MaskedConvolutional(AutoregressiveConditioner):
             if isinstance(context, Tensor) and self.context_map.spatial:
                 context = context.reshape(context.shape[0], context.shape[1], *self.picture[1:])
             h = h + self.context_map(context)
-        for one, two in self.layers:  # type: ignore[misc]
-            h = h + two(self.act(one(self.act(h))))
+        for block in self.layers:
+            h = h + block(h)
         out: Tensor = self.last(self.act(h))
         return out.reshape(x.shape[0], self.per_entry, *self.in_shape).movedim(1, -1)
 

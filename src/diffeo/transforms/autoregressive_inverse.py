@@ -25,9 +25,9 @@ from ..nets.masked import AutoregressiveConditioner, Masked
 FamilyInverse = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 Context = Tensor | dict[str, Tensor] | None
 Net = AutoregressiveConditioner
-WINDOW = 32
+WINDOW = 64
 """Stages that are swept together."""
-ADVANCE = 8
+ADVANCE = 16
 """Stages that must have come to rest before the window moves on."""
 SLACK = 8
 """An entry rests when a sweep moves it by at most SLACK eps max(1, |x|)."""
