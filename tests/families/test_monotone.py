@@ -89,7 +89,7 @@ def test_the_inverse_has_finite_gradients_at_sharp_parameters(name: str) -> None
         LogisticMixtureCDF(4, spread=0.0),
         GaussianMixtureCDF(4, spread=0.0),
         SumOfSquares(3, 4),
-        Bernstein(30),
+        Bernstein(40, bound=3.0),
         activations(2),
         SinhArcsinh(),
         LeakySoftplus(),
