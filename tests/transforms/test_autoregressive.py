@@ -226,3 +226,12 @@ def test_properties() -> None:
 def test_errors(make: Any, error: Any, words: str) -> None:
     with pytest.raises(error, match=words):
         make()
+
+
+@pytest.mark.parametrize("name", CONDITIONERS)
+def test_networks_are_built_on_the_meta_device(name: str) -> None:
+    here = CONDITIONERS[name]()
+    with torch.device("meta"):
+        there = CONDITIONERS[name]()
+    assert all(p.is_meta for p in (*there.parameters(), *there.buffers()))
+    assert len(there.stages) == len(here.stages)

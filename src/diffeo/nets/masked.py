@@ -21,6 +21,7 @@ from .base import activation as make_activation
 from .incremental import Layer, Progress, begin_block, give, step, sweep
 from .mlp import context_size, flat_context, zero_
 from .ordering import (
+    CPU,
     Graph,
     Order,
     causal_graph,
@@ -40,10 +41,10 @@ class MaskedLinear(nn.Linear):
     def __init__(self, mask: Tensor) -> None:
         super().__init__(mask.shape[1], mask.shape[0])
         self.mask: Tensor
-        self.register_buffer("mask", mask.to(self.weight.dtype), persistent=False)
+        self.register_buffer("mask", mask.to(self.weight), persistent=False)
         seen = mask.sum(1).clamp(min=1)[:, None]
         with torch.no_grad():
-            self.weight.mul_((mask.shape[1] / seen).sqrt())
+            self.weight.mul_((mask.shape[1] / seen).sqrt().to(self.weight))
 
     def masked_weight(self) -> Tensor:
         """W * mask."""
@@ -125,8 +126,8 @@ class Masked(AutoregressiveConditioner):
     def _layers(self, widths: Sequence[int]) -> list[MaskedLinear]:
         """Masked layers from [x, context] through hidden layers of these widths to the output."""
         graph: Graph = self.graph
-        seen = torch.eye(self.entries, dtype=torch.bool)
-        free = torch.zeros(self.context_features, self.entries, dtype=torch.bool)
+        seen = torch.eye(self.entries, dtype=torch.bool, device=CPU)
+        free = seen.new_zeros((self.context_features, self.entries))
         seen = torch.cat([seen, free])
         layers: list[MaskedLinear] = []
         self.rows: list[list[int]] = []

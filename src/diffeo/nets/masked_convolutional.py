@@ -21,6 +21,7 @@ from .base import activation as make_activation
 from .convolutional import ContextMap
 from .masked import AutoregressiveConditioner
 from .mlp import zero_
+from .ordering import CPU
 
 
 class MaskedConv(nn.Module):
@@ -34,16 +35,16 @@ class MaskedConv(nn.Module):
     ) -> None:
         super().__init__()
         outputs, inputs = centre.shape
-        mask = torch.ones(outputs, inputs, above + 1, left + 1 + right)
+        mask = torch.ones(outputs, inputs, above + 1, left + 1 + right, device=CPU)
         mask[:, :, above, left + 1 :] = 0
         mask[:, :, above, left] = centre.float()
-        self.mask: Tensor
-        self.register_buffer("mask", mask, persistent=False)
         self.dilation = dilation
         self.padding = tuple(dilation * n for n in (left, right, above, 0))
         bound = 1 / math.sqrt(max(float(mask.sum()) / outputs, 1.0))
-        self.weight = nn.Parameter(torch.empty_like(mask).uniform_(-bound, bound))
+        self.weight = nn.Parameter(torch.empty(mask.shape).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(outputs).uniform_(-bound, bound))
+        self.mask: Tensor
+        self.register_buffer("mask", mask.to(self.weight), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.pad(x, self.padding)
@@ -81,8 +82,8 @@ class _MaskedConvolutional(AutoregressiveConditioner):
         self.stages = tuple(
             ((c * h + y) * w + x,) for y in range(h) for x in range(w) for c in range(channels)
         )
-        group = torch.arange(width) * channels // width
-        channel = torch.arange(channels)
+        group = torch.arange(width, device=CPU) * channels // width
+        channel = torch.arange(channels, device=CPU)
         self.first = self._conv(channel < group[:, None])
         same = group <= group[:, None]
         self.act = make_activation(activation)

@@ -12,6 +12,8 @@ from torch import Tensor
 from ..errors import ConfigError
 
 Order = str | Sequence[int]
+CPU = torch.device("cpu")
+"""Where who sees whom is worked out, also for a network on the meta device."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ def resolve_order(order: Order, n: int) -> tuple[int, ...]:
     if order == "reverse":
         return tuple(range(n - 1, -1, -1))
     if order == "random":
-        return tuple(torch.randperm(n).tolist())
+        return tuple(torch.randperm(n, device=CPU).tolist())
     if isinstance(order, str) or sorted(order) != list(range(n)):
         raise ConfigError(
             f"order must be given, reverse, random or the {n} indices of the entries, got {order!r}"
@@ -50,12 +52,12 @@ def resolve_order(order: Order, n: int) -> tuple[int, ...]:
 def chain_graph(order: Sequence[int]) -> Graph:
     """Every entry sees all entries before it in the order."""
     n = len(order)
-    index = torch.tensor(order, dtype=torch.long)
-    patterns = torch.zeros(n, n, dtype=torch.bool)
-    patterns[:, index] = torch.ones(n, n, dtype=torch.bool).tril(-1)
-    adjacency = torch.zeros(n, n, dtype=torch.bool)
+    index = torch.tensor(order, dtype=torch.long, device=CPU)
+    patterns = torch.zeros(n, n, dtype=torch.bool, device=CPU)
+    patterns[:, index] = torch.ones_like(patterns).tril(-1)
+    adjacency = torch.zeros(n, n, dtype=torch.bool, device=CPU)
     adjacency[index] = patterns
-    return Graph(adjacency, tuple((i,) for i in order), patterns, torch.arange(n))
+    return Graph(adjacency, tuple((i,) for i in order), patterns, torch.arange(n, device=CPU))
 
 
 def causal_graph(adjacency: Any, n: int) -> Graph:
@@ -63,12 +65,12 @@ def causal_graph(adjacency: Any, n: int) -> Graph:
 
     Raises ConfigError for another shape, or a cycle.
     """
-    matrix = torch.as_tensor(adjacency).bool()
+    matrix = torch.as_tensor(adjacency, device=CPU).bool()
     if tuple(matrix.shape) != (n, n):
         raise ConfigError(
             f"adjacency must be a {n} x {n} matrix, one row for each entry, got {tuple(matrix.shape)}"
         )
-    level = torch.full((n,), -1)
+    level = torch.full((n,), -1, device=CPU)
     missing = matrix.sum(1)
     stages: list[tuple[int, ...]] = []
     while bool((level < 0).any()):
@@ -95,9 +97,9 @@ def hidden_units(graph: Graph, width: int, context: bool) -> Tensor:
     alone = width // 8 if context and n > 1 else 0
     first = 0 if context or n == 1 else 1
     n, rest = n - first, width - alone
-    every = torch.arange(rest) * n // max(rest, 1)
-    share = every if rest >= n else torch.linspace(0, n - 1, rest).round().long()
-    return torch.cat([torch.zeros(alone, dtype=torch.long), first + share])
+    every = torch.arange(rest, device=CPU) * n // max(rest, 1)
+    share = every if rest >= n else torch.linspace(0, n - 1, rest, device=CPU).round().long()
+    return torch.cat([torch.zeros(alone, dtype=torch.long, device=CPU), first + share])
 
 
 def may_feed(source: Tensor, target: Tensor) -> Tensor:
