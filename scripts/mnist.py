@@ -1,6 +1,6 @@
 """Real NVP and NICE on MNIST into results/mnist.json and docs/images/mnist-curves.svg; needs DIFFEO_DATA.
 
-    python scripts/mnist.py             both small recipes as they are, and three paired seeds of four minutes
+    python scripts/mnist.py             both small recipes as they are, and three paired seeds of three minutes
     python scripts/mnist.py --only realnvp-mnist-small
 
 Every run is a folder in runs/mnist: one that is finished is only read, one that was stopped goes on.
@@ -20,7 +20,7 @@ from stored import IMAGES, ROOT, provenance, read, write
 
 RUNS = ROOT / "runs" / "mnist"
 RECIPES = {"realnvp": "realnvp-mnist-small", "nice": "nice-mnist-small"}
-MINUTES = 4
+MINUTES = 3
 JOBS: dict[str, tuple[str, ...]] = {
     **{recipe: (recipe,) for recipe in RECIPES.values()},
     **{
