@@ -13,7 +13,7 @@ from ..flow import Flow
 from ..parts import Shape
 from ..transforms import BlockAutoregressive, Chain, Permutation
 from .base import Card, model
-from .preprocessing import Levels, preprocessing, resolve_levels
+from .preprocessing import Levels, preprocessing
 
 CARD = Card(
     name="bnaf",
@@ -53,14 +53,7 @@ def bnaf(
     width: units for each entry in every one of `depth` hidden layers of tanh. levels: of integer data (auto: 256 for
     images, None for vectors), then a logit with alpha. standardize: by default for real-valued data only.
     """
-    quanta = resolve_levels(event_shape, levels)
-    first = preprocessing(
-        event_shape,
-        quanta,
-        alpha=alpha,
-        standardize=quanta is None if standardize is None else standardize,
-        flatten=True,
-    )
+    first = preprocessing(event_shape, levels, alpha=alpha, standardize=standardize, flatten=True)
     block = partial(BlockAutoregressive, width=width, layers=depth, context_shape=context_shape)
     flip = partial(Permutation, order="reverse")
     parts = [part for i in range(layers) for part in ((flip, block) if i else (block,))]

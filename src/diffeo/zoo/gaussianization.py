@@ -5,7 +5,6 @@ Meng, Song, Song, Ermon. Gaussianization flows. 2020, arXiv:2003.01941.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
@@ -13,9 +12,9 @@ from ..distributions import StandardNormal
 from ..flow import Flow
 from ..nets import MLP
 from ..parts import Shape
-from ..transforms import Chain, MarginalGaussianization, Rotation, Transform
+from ..transforms import Chain, MarginalGaussianization, Rotation
 from .base import Card, model
-from .preprocessing import Levels, preprocessing, resolve_levels
+from .preprocessing import Levels, Parts, preprocessing
 
 CARD = Card(
     name="gaussianization",
@@ -56,16 +55,9 @@ def gaussianization(
     into changes of the mixtures. levels, alpha, standardize: as for realnvp. Data-dependent initialization, layer by
     layer, is what makes it start as iterative Gaussianization.
     """
-    quanta = resolve_levels(event_shape, levels)
-    parts: list[Callable[[Shape], Transform]] = [
-        *preprocessing(
-            event_shape,
-            quanta,
-            alpha=alpha,
-            standardize=quanta is None if standardize is None else standardize,
-            flatten=True,
-        )
-    ]
+    parts: Parts = preprocessing(
+        event_shape, levels, alpha=alpha, standardize=standardize, flatten=True
+    )
     net = None if context_shape is None else partial(MLP, hidden=tuple(hidden))
     for _ in range(layers):
         marginals = partial(

@@ -6,7 +6,6 @@ Kingma, Salimans, Jozefowicz, Chen, Sutskever, Welling. Improved variational inf
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -16,9 +15,9 @@ from ..families.affine import Scale
 from ..flow import Flow
 from ..nets import MADE
 from ..parts import Shape
-from ..transforms import Autoregressive, Chain, Inverse, Transform
+from ..transforms import Autoregressive, Chain, Inverse
 from .base import Card, model
-from .preprocessing import Levels, preprocessing, resolve_levels
+from .preprocessing import Levels, Parts, preprocessing
 
 CARD = Card(
     name="iaf",
@@ -60,13 +59,8 @@ def iaf(
     hidden, activation, dropout: of the MADEs. scale: how s comes from a network's output. levels, alpha, standardize:
     as for realnvp. Images are flattened.
     """
-    quanta = resolve_levels(event_shape, levels)
-    parts: list[Callable[[Shape], Transform]] = preprocessing(
-        event_shape,
-        quanta,
-        alpha=alpha,
-        standardize=quanta is None if standardize is None else standardize,
-        flatten=True,
+    parts: Parts = preprocessing(
+        event_shape, levels, alpha=alpha, standardize=standardize, flatten=True
     )
     net = partial(MADE, hidden=tuple(hidden), activation=activation, dropout=dropout)
 

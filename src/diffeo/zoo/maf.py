@@ -5,7 +5,6 @@ Papamakarios, Pavlakou, Murray. Masked autoregressive flow for density estimatio
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
@@ -16,9 +15,9 @@ from ..families.affine import Scale
 from ..flow import Flow
 from ..nets import MADE
 from ..parts import Shape
-from ..transforms import Autoregressive, BatchNorm, Chain, Transform
+from ..transforms import Autoregressive, BatchNorm, Chain
 from .base import Card, model
-from .preprocessing import Levels, preprocessing, resolve_levels
+from .preprocessing import Levels, Parts, preprocessing
 
 CARD = Card(
     name="maf",
@@ -67,13 +66,8 @@ def maf(
     """
     if order not in ("reverse", "random"):
         raise ConfigError(f"order must be reverse or random, got {order!r}")
-    quanta = resolve_levels(event_shape, levels)
-    parts: list[Callable[[Shape], Transform]] = preprocessing(
-        event_shape,
-        quanta,
-        alpha=alpha,
-        standardize=quanta is None if standardize is None else standardize,
-        flatten=True,
+    parts: Parts = preprocessing(
+        event_shape, levels, alpha=alpha, standardize=standardize, flatten=True
     )
     net = partial(MADE, hidden=tuple(hidden), activation=activation, dropout=dropout)
     layer = partial(Autoregressive, net=net, context_shape=context_shape)

@@ -5,18 +5,15 @@ Huang, Krueger, Lacoste, Courville. Neural autoregressive flows. 2018, arXiv:180
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, Literal
 
-from ..distributions import StandardNormal
 from ..errors import ConfigError
-from ..families import DeepSigmoid, DenseSigmoid, Family
+from ..families import DeepSigmoid, DenseSigmoid
 from ..flow import Flow
-from ..nets import MADE
 from ..parts import Shape
-from ..transforms import Autoregressive, Chain
 from .base import Card, model
-from .preprocessing import Levels, preprocessing, resolve_levels
+from .preprocessing import Levels
+from .stacks import autoregressive_stack
 
 CARD = Card(
     name="naf",
@@ -69,24 +66,14 @@ def naf(
     """
     if family not in ("deep", "dense"):
         raise ConfigError(f"family must be deep or dense, got {family!r}")
-    quanta = resolve_levels(event_shape, levels)
-    first = preprocessing(
+    return autoregressive_stack(
         event_shape,
-        quanta,
+        context_shape,
+        lambda: DeepSigmoid(units) if family == "deep" else DenseSigmoid(units, depth),
+        layers=layers,
+        hidden=hidden,
+        activation=activation,
+        levels=levels,
         alpha=alpha,
-        standardize=quanta is None if standardize is None else standardize,
-        flatten=True,
+        standardize=standardize,
     )
-
-    def layer(shape: Shape, i: int) -> Autoregressive:
-        made: Family = DeepSigmoid(units) if family == "deep" else DenseSigmoid(units, depth)
-        return Autoregressive(
-            shape,
-            made,
-            partial(MADE, hidden=tuple(hidden), activation=activation),
-            order="reverse" if i % 2 else "given",
-            context_shape=context_shape,
-        )
-
-    chain = Chain(event_shape, [*first, *(partial(layer, i=i) for i in range(layers))])
-    return Flow(chain, StandardNormal(chain.latent_shape))

@@ -16,7 +16,7 @@ from ..nets import MLP
 from ..parts import Shape
 from ..transforms import Chain, Coupling, Elementwise, Halves, Permutation
 from .base import Card, model
-from .preprocessing import Levels, preprocessing, resolve_levels
+from .preprocessing import Levels, preprocessing
 
 CARD = Card(
     name="nice",
@@ -69,14 +69,7 @@ def nice(
         zero_init=zero_init,
         irange=irange,
     )
-    quanta = resolve_levels(event_shape, levels)
-    first = preprocessing(
-        event_shape,
-        quanta,
-        alpha=alpha,
-        standardize=quanta is None if standardize is None else standardize,
-        flatten=True,
-    )
+    first = preprocessing(event_shape, levels, alpha=alpha, standardize=standardize, flatten=True)
     layers = [
         partial(
             Coupling,

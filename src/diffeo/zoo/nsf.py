@@ -17,7 +17,7 @@ from ..nets import MLP, Constant, NetFactory, ResidualMADE, ResidualMLP
 from ..parts import Shape
 from ..transforms import Autoregressive, Chain, Coupling, Halves, LULinear, Permutation, Transform
 from .base import Card, model
-from .preprocessing import Levels, preprocessing, resolve_levels
+from .preprocessing import Levels, preprocessing
 
 CARD = Card(
     name="nsf_coupling",
@@ -74,14 +74,7 @@ def _assemble(
     alpha: float | None,
     standardize: bool | None,
 ) -> Flow:
-    quanta = resolve_levels(event_shape, levels)
-    parts = preprocessing(
-        event_shape,
-        quanta,
-        alpha=alpha,
-        standardize=quanta is None if standardize is None else standardize,
-        flatten=True,
-    )
+    parts = preprocessing(event_shape, levels, alpha=alpha, standardize=standardize, flatten=True)
     for i in range(layers):
         parts += [*_mixing(mixing), *layer(i)]
     chain = Chain(event_shape, [*parts, *_mixing(mixing)])

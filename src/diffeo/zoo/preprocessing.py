@@ -23,14 +23,18 @@ def resolve_levels(event_shape: Shape, levels: Levels) -> int | None:
 
 def preprocessing(
     event_shape: Shape,
-    levels: int | None,
+    levels: Levels,
     *,
     alpha: float | None = None,
     interval: tuple[float, float] = (0.0, 1.0),
-    standardize: bool = False,
+    standardize: bool | None = None,
     flatten: bool = False,
 ) -> Parts:
-    """Dequantize and rescale integers to an interval, then a logit with alpha, or standardize; then flatten."""
+    """Dequantize and rescale integers to an interval, then a logit with alpha; standardize; then flatten.
+
+    standardize: by default only what is no integer.
+    """
+    levels = resolve_levels(event_shape, levels)
     parts: Parts = []
     if levels is not None:
         parts.append(partial(Dequantize, levels=levels))
@@ -38,7 +42,7 @@ def preprocessing(
         parts.append(partial(Elementwise, family=Rescale((0, levels), target)))
         if alpha is not None:
             parts.append(partial(Elementwise, family=Logit(alpha)))
-    if standardize:
+    if levels is None if standardize is None else standardize:
         parts.append(Standardize)
     if flatten and len(event_shape) != 1:
         parts.append(Flatten)

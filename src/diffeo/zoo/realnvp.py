@@ -31,7 +31,7 @@ from ..transforms import (
     unsqueeze,
 )
 from .base import Card, model
-from .preprocessing import Levels, preprocessing, resolve_levels
+from .preprocessing import Levels, preprocessing
 
 CARD = Card(
     name="realnvp",
@@ -102,14 +102,9 @@ def realnvp(
         )
     if mixing not in ("alternate", "permutation"):
         raise ConfigError(f"mixing must be alternate or permutation, got {mixing!r}")
-    quanta = resolve_levels(event_shape, levels)
     as_vector = flatten or len(event_shape) == 1
     first = preprocessing(
-        event_shape,
-        quanta,
-        alpha=alpha,
-        standardize=quanta is None if standardize is None else standardize,
-        flatten=as_vector,
+        event_shape, levels, alpha=alpha, standardize=standardize, flatten=as_vector
     )
 
     def coupling(net: Any, partition: Callable[[Shape], Partition]) -> Callable[[Shape], Transform]:

@@ -18,7 +18,7 @@ from ..nets import Bottleneck
 from ..parts import Shape
 from ..transforms import Chain, Coupling, Flatten, Halves, Squeeze, Transform
 from .base import Card, model
-from .preprocessing import Levels, preprocessing, resolve_levels
+from .preprocessing import Levels, preprocessing
 
 CARD = Card(
     name="revnet",
@@ -81,7 +81,6 @@ def revnet(
                     context_shape=context_shape,
                 )
             )
-    quanta = resolve_levels(event_shape, levels)
-    first = preprocessing(event_shape, quanta, alpha=alpha)
+    first = preprocessing(event_shape, levels, alpha=alpha, standardize=False)
     chain = Chain(event_shape, [*first, *layers, Flatten])
     return Flow(chain, DiagonalNormal(chain.latent_shape))

@@ -12,7 +12,7 @@ from ..flow import Flow
 from ..nets import MADE
 from ..parts import Shape
 from ..transforms import Autoregressive, Chain
-from .preprocessing import Levels, preprocessing, resolve_levels
+from .preprocessing import Levels, preprocessing
 
 
 def autoregressive_stack(
@@ -28,14 +28,7 @@ def autoregressive_stack(
     standardize: bool | None,
 ) -> Flow:
     """Preprocessing, then `layers` times z_i = f(x_i; MADE(x_<i, context)), in the given order and the reverse."""
-    quanta = resolve_levels(event_shape, levels)
-    first = preprocessing(
-        event_shape,
-        quanta,
-        alpha=alpha,
-        standardize=quanta is None if standardize is None else standardize,
-        flatten=True,
-    )
+    first = preprocessing(event_shape, levels, alpha=alpha, standardize=standardize, flatten=True)
 
     def layer(shape: Shape, i: int) -> Autoregressive:
         return Autoregressive(

@@ -5,17 +5,14 @@ Wehenkel and Louppe. Unconstrained monotonic neural networks. 2019, arXiv:1908.0
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
-from ..distributions import StandardNormal
 from ..families import UMNN
 from ..flow import Flow
-from ..nets import MADE
 from ..parts import Shape
-from ..transforms import Autoregressive, Chain
 from .base import Card, model
-from .preprocessing import Levels, preprocessing, resolve_levels
+from .preprocessing import Levels
+from .stacks import autoregressive_stack
 
 CARD = Card(
     name="umnn",
@@ -68,23 +65,14 @@ def umnn(
     of integer data (auto: 256 for images, None for vectors), then a logit with alpha. standardize: by default for
     real-valued data only.
     """
-    quanta = resolve_levels(event_shape, levels)
-    first = preprocessing(
+    return autoregressive_stack(
         event_shape,
-        quanta,
+        context_shape,
+        lambda: UMNN(embedding, integrand, nodes=nodes, bound=bound),
+        layers=layers,
+        hidden=hidden,
+        activation=activation,
+        levels=levels,
         alpha=alpha,
-        standardize=quanta is None if standardize is None else standardize,
-        flatten=True,
+        standardize=standardize,
     )
-
-    def layer(shape: Shape, i: int) -> Autoregressive:
-        return Autoregressive(
-            shape,
-            UMNN(embedding, integrand, nodes=nodes, bound=bound),
-            partial(MADE, hidden=tuple(hidden), activation=activation),
-            order="reverse" if i % 2 else "given",
-            context_shape=context_shape,
-        )
-
-    chain = Chain(event_shape, [*first, *(partial(layer, i=i) for i in range(layers))])
-    return Flow(chain, StandardNormal(chain.latent_shape))
