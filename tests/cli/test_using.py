@@ -37,7 +37,7 @@ def test_score_matches_the_flow_by_column_name(table_run, table, tmp_path, diffe
 def test_a_table_there_and_back(table_run, table, tmp_path, diffeo_command):
     z, x = tmp_path / "z.parquet", tmp_path / "x.parquet"
     assert diffeo_command("encode", table_run, table, "--out", z) == 0
-    assert diffeo_command("decode", table_run, z, "--out", x) == 0
+    assert diffeo_command("decode", table_run, "--data", z, "--out", x) == 0
     back, rows = parquet.read_table(x), csv.read_csv(table)
     assert back.column_names == COLUMNS
     for name in COLUMNS:
@@ -146,6 +146,8 @@ MISTAKES = {
     "a table that is not there": (["score", "RUN", "no.csv", "--out", "s.csv"], "no.csv"),
     "a table in another format": (["encode", "RUN", "other.txt", "--out", "z.npy"], ".txt"),
     "a name instead of a file": (["score", "RUN", "digits", "--out", "s.csv"], "digits"),
+    "no table": (["score", "RUN", "--out", "s.csv"], "give the table once"),
+    "two tables": (["encode", "RUN", "TABLE", "--data", "TABLE", "--out", "z.npy"], "once"),
     "scores as an array": (["score", "RUN", "TABLE", "--out", "s.npy"], ".parquet, .csv"),
     "latents as a picture": (["encode", "RUN", "TABLE", "--out", "z.png"], ".npy"),
     "vectors as a picture": (["sample", "RUN", "--out", "x.png"], "images"),

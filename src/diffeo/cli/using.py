@@ -55,10 +55,20 @@ Engines = Annotated[
     ),
 ]
 Rows = Annotated[
-    str,
+    str | None,
     typer.Argument(
         metavar="TABLE",
         help="A .csv, .parquet, .npy or .npz file with the model's columns, or a folder of pictures.",
+        autocompletion=data_names,
+        show_default=False,
+    ),
+]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="TABLE",
+        help="Another way to give the table, as for train.",
         autocompletion=data_names,
         show_default=False,
     ),
@@ -168,8 +178,9 @@ def sample(
 )
 def score(
     run: RunFolder,
-    table: Rows,
     out: Annotated[Path, typer.Option(metavar="FILE", help="A .parquet or .csv file to write.")],
+    table: Rows = None,
+    data: Data = None,
     keep: Annotated[
         list[str] | None,
         typer.Option(
@@ -197,7 +208,7 @@ def score(
     with progress_bar("rows") as progress:
         scores = score_table(
             opened.flow,
-            table,
+            _given(table, data),
             out,
             reading=opened.reading,
             keep=tuple(keep or ()),
@@ -222,10 +233,11 @@ def score(
 )
 def encode(
     run: RunFolder,
-    data: Rows,
     out: Annotated[
         Path, typer.Option(metavar="FILE", help="A .npy, .parquet or .csv file to write.")
     ],
+    table: Rows = None,
+    data: Data = None,
     batch_size: BatchSize = None,
     as_json: AsJson = False,
 ) -> None:
@@ -240,7 +252,7 @@ def encode(
     with progress_bar("rows") as progress:
         path = encode_table(
             opened.flow,
-            data,
+            _given(table, data),
             out,
             reading=opened.reading,
             batch_size=batch_size,
@@ -258,15 +270,6 @@ def encode(
 )
 def decode(
     run: RunFolder,
-    latents: Annotated[
-        str,
-        typer.Argument(
-            metavar="LATENTS",
-            help="A .npy, .parquet or .csv file of latents, as encode writes it.",
-            autocompletion=data_names,
-            show_default=False,
-        ),
-    ],
     out: Annotated[
         Path,
         typer.Option(
@@ -274,6 +277,16 @@ def decode(
             help="A .csv or .parquet (vectors), .png (images) or .npy file to write.",
         ),
     ],
+    latents: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="LATENTS",
+            help="A .npy, .parquet or .csv file of latents, as encode writes it.",
+            autocompletion=data_names,
+            show_default=False,
+        ),
+    ] = None,
+    data: Data = None,
     batch_size: BatchSize = None,
     as_json: AsJson = False,
 ) -> None:
@@ -285,7 +298,7 @@ def decode(
     with progress_bar("rows") as progress:
         path = decode_table(
             opened.flow,
-            latents,
+            _given(latents, data),
             out,
             columns=opened.columns,
             batch_size=batch_size,
@@ -293,6 +306,13 @@ def decode(
         )
     shape = opened.flow.event_shape
     _done(as_json, f"data of shape {shape}: {path}", path=path, shape=shape)
+
+
+def _given(table: str | None, data: str | None) -> str:
+    """The table, as argument or as option."""
+    if (table is None) == (data is None):
+        raise typer.BadParameter("give the table once, after the run or with --data")
+    return table or data or ""
 
 
 def _done(as_json: bool, sentence: str, **facts: Any) -> None:
