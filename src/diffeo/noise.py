@@ -8,15 +8,23 @@ import torch
 from torch import Tensor
 
 
-@torch.library.custom_op("diffeo::draw", mutates_args=(), tags=(torch.Tag.nondeterministic_seeded,))
+# Not `torch.library.custom_op`, which loads sympy: importing diffeo stays cheap.
+_library = torch.library.Library("diffeo", "DEF")
+_library.define(
+    "draw(SymInt[] shape, Tensor like, bool normal) -> Tensor",
+    tags=(torch.Tag.nondeterministic_seeded,),
+)
+
+
+@torch.library.impl(_library, "draw", "CompositeExplicitAutograd")
 def _draw(shape: Sequence[int], like: Tensor, normal: bool) -> Tensor:
     law = torch.randn if normal else torch.rand
     return law(shape, dtype=like.dtype, device=like.device)
 
 
-@_draw.register_fake
-def _(shape: Sequence[int], like: Tensor, normal: bool) -> Tensor:
-    return torch.empty(shape, dtype=like.dtype, device=like.device)
+@torch.library.impl(_library, "draw", "Meta")
+def _draw_nothing(shape: Sequence[int], like: Tensor, normal: bool) -> Tensor:
+    return torch.empty(shape, dtype=like.dtype, device="meta")
 
 
 def draw(
@@ -31,7 +39,7 @@ def draw(
     Compiled code calls back for them: inductor's own generator is slow on a CPU, and its numbers are not torch's.
     """
     if generator is None and torch.compiler.is_compiling():
-        out: Tensor = _draw(shape, like, normal)
+        out: Tensor = torch.ops.diffeo.draw(shape, like, normal)
         return out
     law = torch.randn if normal else torch.rand
     return law(shape, generator=generator, dtype=like.dtype, device=like.device)

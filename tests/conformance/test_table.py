@@ -36,8 +36,21 @@ from diffeo.transforms import Partition, Transform
 SKIP = {
     "coupling/plain-net": ("config_round_trip",),  # torch.nn modules are not registered, and say so
 }
+# What makes a graph of the code takes most of the time: the first entry of each name has it in the fast tests, the
+# others in the slow ones.
+GRAPHS = ("compile", "export")
 INDUCTOR_FAST = ("nice/2",)
 INDUCTOR_SLOW = [name for name in FLOWS if name not in INDUCTOR_FAST]
+
+
+def _skip(name: str, table: dict) -> tuple[str, ...]:
+    stem = name.split("/")[0]
+    first = next(n for n in table if n.split("/")[0] == stem)
+    return (*SKIP.get(name, ()), *(() if name == first else GRAPHS))
+
+
+def _others(table: dict) -> list[str]:
+    return [name for name in table if "compile" in _skip(name, table)]
 
 
 @pytest.fixture(autouse=True)
@@ -47,32 +60,50 @@ def _seeded() -> None:
 
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_transform(name: str) -> None:
-    check_transform(TRANSFORMS[name](), skip=SKIP.get(name, ()))
+    check_transform(TRANSFORMS[name](), skip=_skip(name, TRANSFORMS))
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_family(name: str) -> None:
-    check_family(FAMILIES[name]())
+    check_family(FAMILIES[name](), skip=_skip(name, FAMILIES))
 
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_distribution(name: str) -> None:
-    check_distribution(DISTRIBUTIONS[name]())
+    check_distribution(DISTRIBUTIONS[name](), skip=_skip(name, DISTRIBUTIONS))
 
 
 @pytest.mark.parametrize("name", CONDITIONERS)
 def test_conditioner(name: str) -> None:
-    check_conditioner(CONDITIONERS[name]())
+    check_conditioner(CONDITIONERS[name](), skip=_skip(name, CONDITIONERS))
 
 
 @pytest.mark.parametrize("name", FLOWS)
 def test_flow(name: str) -> None:
-    check_flow(FLOWS[name]())
+    check_flow(FLOWS[name](), skip=_skip(name, FLOWS))
 
 
 @pytest.mark.parametrize("name", INDUCTOR_FAST)
 def test_flow_compiles_with_inductor(name: str) -> None:
     check_flow(FLOWS[name](), checks=["compile"], backend="inductor")
+
+
+ALL = {
+    "transform": (TRANSFORMS, check_transform),
+    "family": (FAMILIES, check_family),
+    "distribution": (DISTRIBUTIONS, check_distribution),
+    "conditioner": (CONDITIONERS, check_conditioner),
+    "flow": (FLOWS, check_flow),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "name"), [(kind, name) for kind, (table, _) in ALL.items() for name in _others(table)]
+)
+def test_graphs_slow(kind: str, name: str) -> None:
+    table, check = ALL[kind]
+    check(table[name](), checks=GRAPHS)
 
 
 @pytest.mark.slow
