@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-
 # Not `torch.library.custom_op`, which loads sympy: importing diffeo stays cheap.
 _library = torch.library.Library("diffeo", "DEF")
 _library.define(

@@ -111,7 +111,6 @@ def _newton(f: Map, x: Tensor, y: Tensor) -> Tensor:
     return x - residual * (-slope).clamp(max=largest).exp()
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 @torch.no_grad()
 def _root(f: Map, y: Tensor, x: Tensor, tolerance: float | None, name: str) -> Tensor:
     eps = torch.finfo(y.dtype).eps
@@ -162,3 +161,7 @@ def _root(f: Map, y: Tensor, x: Tensor, tolerance: float | None, name: str) -> T
             "there in this dtype"
         )
     return x.detach()
+
+
+# What torch.compiler.disable sets; that decorator itself would make `import diffeo` load dynamo and sympy.
+_root._torchdynamo_disable = True  # type: ignore[attr-defined]
