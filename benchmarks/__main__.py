@@ -169,6 +169,14 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=30)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--no-compile", action="store_true")
+    parser.add_argument(
+        "--sizes",
+        type=int,
+        nargs="*",
+        choices=range(len(SIZES)),
+        default=[*range(len(SIZES))],
+        help="; ".join(f"{i}: {size}" for i, size in enumerate(SIZES)),
+    )
     parser.add_argument("--memory", nargs=2, metavar=("NAME", "SIZE"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -176,32 +184,44 @@ def main() -> None:
         name, index = arguments.memory
         peak_memory(name, SIZES[int(index)])
         return
-    tables = []
-    for i, size in enumerate(SIZES):
+    libraries = [n for n in installed() if n != "bare networks"]
+    path = ROOT / "results" / "bench.json"
+    path.parent.mkdir(exist_ok=True)
+    document = json.loads(path.read_text()) if path.exists() else {"tables": []}
+    document |= {
+        "command": f"python -m benchmarks --repeats {arguments.repeats} --threads {arguments.threads}",
+        "machine": machine(),
+        "versions": ", ".join(f"{n} {version(n)}" for n in ("torch", *libraries)),
+        "date": time.strftime("%Y-%m-%d"),
+    }
+    for i in arguments.sizes:
+        size = SIZES[i]
         entered, compiling = prepare(size, not arguments.no_compile)
         rows = interleaved(entered, arguments.repeats)
         show(size, rows)
         memory = {n: child("-m", "benchmarks", "--memory", n, str(i)) for n in installed(size)}
         print("peak memory of a train step, MiB:", {n: round(m, 1) for n, m in memory.items()})
-        print("compile time, s:", compiling)
-        tables.append(
-            {"size": str(size), "rows": rows, "memory_mib": memory, "compile_seconds": compiling}
-        )
-    libraries = [n for n in installed() if n != "bare networks"]
+        print("compile time, s:", compiling, flush=True)
+        tables = {t["size"]: t for t in document["tables"]}
+        tables[str(size)] = {
+            "size": str(size),
+            "rows": rows,
+            "memory_mib": memory,
+            "compile_seconds": compiling,
+        }
+        # Sizes that were measured before stay.
+        document["tables"] = [tables[str(s)] for s in SIZES if str(s) in tables]
+        write(path, document)
     imports = {n: import_seconds(CONTESTANTS[n][1]) for n in libraries}
     print("import time over torch, s:", {n: round(s, 3) for n, s in imports.items()})
-    document = {
-        "command": f"python -m benchmarks --repeats {arguments.repeats} --threads {arguments.threads}",
-        "machine": machine(),
-        "versions": ", ".join(f"{n} {version(n)}" for n in ("torch", *libraries)),
-        "date": time.strftime("%Y-%m-%d"),
-        "tables": tables,
-        "import_seconds": imports,
-    }
-    path = ROOT / "results" / "bench.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(document, indent=1) + "\n")
+    write(path, document | {"import_seconds": imports})
     draw(document, ROOT / "docs" / "images" / "bench.svg")
+
+
+def write(path: Path, document: dict[str, Any]) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(document, indent=1) + "\n")
+    temporary.replace(path)
 
 
 if __name__ == "__main__":
