@@ -61,7 +61,7 @@ def chain_graph(order: Sequence[int]) -> Graph:
 
 
 def causal_graph(adjacency: Any, n: int) -> Graph:
-    """A directed acyclic graph: adjacency[i][j] is true where entry i sees entry j.
+    """A directed acyclic graph: `adjacency[i][j]` is true where entry i sees entry j.
 
     Raises ConfigError for another shape, or a cycle.
     """
