@@ -218,7 +218,8 @@ class MADE(Masked):
     hidden: widths; each hidden unit sees what some entry sees, shared out equally. The context joins the first layer
     and reaches every hidden unit; some units see it alone. order: of the flat entries: `given`, `reverse`, `random` or
     indices; or adjacency: a matrix, `adjacency[i][j]` true where entry i sees entry j, of any acyclic graph.
-    activation: as in MLP. dropout: after each hidden layer, in training mode. zero_init: the last layer is zero at first.
+    activation: as in MLP. dropout: after each hidden layer, in training mode. zero_init: the last layer is
+    zero at first.
 
     Raises ConfigError for an order that is no permutation, or a graph with a cycle.
     """
