@@ -89,6 +89,7 @@ def draw(rows: dict[str, Any]) -> None:
         axes.set_xlabel("minutes of training")
         axes.set_ylabel("validation, bits/dim")
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
         axes.legend(frameon=False)
 
     (IMAGES / "mnist-curves.svg").write_bytes(_render((5.5, 2.8), paint))
