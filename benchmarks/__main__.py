@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -24,6 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from diffeo.files import write_atomically
+from diffeo.training.machines import processor
 
 from .contestants import CONTESTANTS, build, installed
 from .size import Contestant, Size
@@ -124,12 +125,6 @@ def import_seconds(module: str) -> float:
     return statistics.median(child("-c", code) for _ in range(5))
 
 
-def machine() -> str:
-    names = [s for s in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in s]
-    model = names[0].split(":", 1)[1].strip() if names else platform.machine()
-    return f"{model}, {os.cpu_count()} cores"
-
-
 def show(size: Size, rows: dict[str, dict[str, Any]]) -> None:
     print(f"\n{size}; ms (ratio to the bare networks in the same mode)")
     for name, row in rows.items():
@@ -186,11 +181,10 @@ def main() -> None:
         return
     libraries = [n for n in installed() if n != "bare networks"]
     path = ROOT / "results" / "bench.json"
-    path.parent.mkdir(exist_ok=True)
     document = json.loads(path.read_text()) if path.exists() else {"tables": []}
     document |= {
         "command": f"python -m benchmarks --repeats {arguments.repeats} --threads {arguments.threads}",
-        "machine": machine(),
+        "machine": processor(),
         "versions": ", ".join(f"{n} {version(n)}" for n in ("torch", *libraries)),
         "date": time.strftime("%Y-%m-%d"),
     }
@@ -211,17 +205,12 @@ def main() -> None:
         }
         # Sizes that were measured before stay.
         document["tables"] = [tables[str(s)] for s in SIZES if str(s) in tables]
-        write(path, document)
+        write_atomically(path, json.dumps(document, indent=1) + "\n")
     imports = {n: import_seconds(CONTESTANTS[n][1]) for n in libraries}
     print("import time over torch, s:", {n: round(s, 3) for n, s in imports.items()})
-    write(path, document | {"import_seconds": imports})
+    document["import_seconds"] = imports
+    write_atomically(path, json.dumps(document, indent=1) + "\n")
     draw(document, ROOT / "docs" / "images" / "bench.svg")
-
-
-def write(path: Path, document: dict[str, Any]) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(document, indent=1) + "\n")
-    temporary.replace(path)
 
 
 if __name__ == "__main__":

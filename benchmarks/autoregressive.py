@@ -23,8 +23,9 @@ import torch
 from torch import Tensor, nn
 
 import diffeo
+from diffeo.training.machines import processor
 
-from .__main__ import interleaved, machine
+from .__main__ import interleaved
 from .size import Contestant, Size
 
 
@@ -170,7 +171,7 @@ def main() -> None:
             }
         )
     if arguments.out:
-        document = {"machine": machine(), "torch": torch.__version__, "tables": tables}
+        document = {"machine": processor(), "torch": torch.__version__, "tables": tables}
         arguments.out.write_text(json.dumps(document, indent=1) + "\n")
 
 

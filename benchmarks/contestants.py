@@ -11,19 +11,11 @@ from torch import Tensor, nn
 import diffeo
 
 from . import splines
-from .size import Contestant, Size, as_context_net, mlp
+from .size import Contestant, Size, as_context_net, bare_networks, mlp
 
 
 def bare(size: Size) -> Contestant:
-    """The networks of the couplings alone, each on half of the input: the floor."""
-    half = size.features // 2
-    nets = nn.ModuleList(mlp(half, size.features, size.width) for _ in range(size.layers))
-    noise = torch.randn(size.batch, half)
-
-    def run(x: Tensor) -> Tensor:
-        return torch.stack([net(x[:, :half]).sum(1) for net in nets]).sum(0)
-
-    return Contestant(nets, run, lambda: run(noise))
+    return bare_networks(size, size.features)
 
 
 def ours(size: Size) -> Contestant:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 
@@ -40,6 +41,18 @@ def mlp(inputs: int, outputs: int, width: int) -> nn.Sequential:
         nn.ReLU(),
         nn.Linear(width, outputs),
     )
+
+
+def bare_networks(size: Size, outputs: int) -> Contestant:
+    """The networks of the couplings alone, each on half of the input: the floor."""
+    half = size.features // 2
+    nets = nn.ModuleList(mlp(half, outputs, size.width) for _ in range(size.layers))
+    noise = torch.randn(size.batch, half)
+
+    def run(x: Tensor) -> Tensor:
+        return torch.stack([net(x[:, :half]).sum(1) for net in nets]).sum(0)
+
+    return Contestant(nets, run, lambda: run(noise))
 
 
 def as_context_net(size: Size) -> Callable[[int, int], nn.Module]:

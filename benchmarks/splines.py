@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import diffeo
 
-from .size import Contestant, Size, as_context_net, mlp
+from .size import Contestant, Size, as_context_net, bare_networks
 
 BOUND = 3.0
 
@@ -23,15 +23,7 @@ def outputs(size: Size) -> int:
 
 
 def bare(size: Size) -> Contestant:
-    """The networks of the couplings alone, each on half of the input: the floor."""
-    half = size.features // 2
-    nets = nn.ModuleList(mlp(half, outputs(size), size.width) for _ in range(size.layers))
-    noise = torch.randn(size.batch, half)
-
-    def run(x: Tensor) -> Tensor:
-        return torch.stack([net(x[:, :half]).sum(1) for net in nets]).sum(0)
-
-    return Contestant(nets, run, lambda: run(noise))
+    return bare_networks(size, outputs(size))
 
 
 def ours(size: Size) -> Contestant:

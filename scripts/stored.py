@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import time
 from pathlib import Path
@@ -14,22 +13,16 @@ RESULTS = ROOT / "results"
 IMAGES = ROOT / "docs" / "images"
 
 
-def machine() -> str:
-    """The processor, its cores, and that each run has one of them."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [s.split(":", 1)[1].strip() for s in lines if s.startswith("model name")]
-    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores, one thread a run"
-
-
 def provenance(command: str) -> dict[str, str]:
     """Command, machine, versions and date."""
     import torch
 
     import diffeo
+    from diffeo.training.machines import processor
 
     return {
         "command": command,
-        "machine": machine(),
+        "machine": f"{processor()}, one thread a run",
         "versions": f"diffeo {diffeo.__version__}, torch {torch.__version__}, "
         f"Python {platform.python_version()}",
         "date": time.strftime("%Y-%m-%d"),
@@ -45,7 +38,6 @@ def read(name: str) -> dict[str, Any]:
 
 def write(name: str, document: dict[str, Any]) -> None:
     """results/NAME.json, in one move."""
-    RESULTS.mkdir(exist_ok=True)
-    temporary = RESULTS / f"{name}.tmp"
-    temporary.write_text(json.dumps(document, indent=1) + "\n")
-    temporary.replace(RESULTS / f"{name}.json")
+    from diffeo.files import write_atomically
+
+    write_atomically(RESULTS / f"{name}.json", json.dumps(document, indent=1) + "\n")

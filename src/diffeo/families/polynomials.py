@@ -32,7 +32,7 @@ class _Polynomial(NumericInverse):
 
     def polynomial(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
         """Value and slope (at least minimum_slope) at x within the bounds."""
-        raise NotImplementedError
+        raise ConfigError(f"{type(self).__name__} has no polynomial")
 
     def forward(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
         inside = x.clamp(-self.bound, self.bound)

@@ -62,12 +62,13 @@ class _MaskedConvolutional(AutoregressiveConditioner):
         self,
         in_shape: Sequence[int],
         out_shape: Sequence[int],
-        context_shape: Any,
-        width: int,
-        blocks: int,
-        kernel: int,
-        activation: str,
-        zero_init: bool,
+        context_shape: Any = None,
+        *,
+        width: int = 32,
+        blocks: int = 4,
+        kernel: int = 3,
+        activation: str = "elu",
+        zero_init: bool = True,
     ) -> None:
         super().__init__(in_shape, out_shape, context_shape)
         self.width, self.blocks, self.kernel = width, blocks, kernel
@@ -100,13 +101,13 @@ class _MaskedConvolutional(AutoregressiveConditioner):
             self.context_map = ContextMap(self._context_shape(), width, (h, w))
 
     def _picture(self) -> tuple[int, int, int]:
-        raise NotImplementedError
+        raise ConfigError(f"{type(self).__name__} does not say how it lays an event out")
 
     def _context_shape(self) -> ContextShape:
         return self.context_shape
 
     def _conv(self, centre: Tensor, dilation: int = 1) -> MaskedConv:
-        raise NotImplementedError
+        raise ConfigError(f"{type(self).__name__} has no convolution")
 
     def _dilation(self, block: int) -> int:
         return 1
@@ -143,22 +144,6 @@ class MaskedConvNet(_MaskedConvolutional):
     Raises ShapeError for events that are no images.
     """
 
-    def __init__(
-        self,
-        in_shape: Sequence[int],
-        out_shape: Sequence[int],
-        context_shape: Any = None,
-        *,
-        width: int = 32,
-        blocks: int = 4,
-        kernel: int = 3,
-        activation: str = "elu",
-        zero_init: bool = True,
-    ) -> None:
-        super().__init__(
-            in_shape, out_shape, context_shape, width, blocks, kernel, activation, zero_init
-        )
-
     def _picture(self) -> tuple[int, int, int]:
         if len(self.in_shape) != 3:
             raise ShapeError(
@@ -182,22 +167,6 @@ class CausalConvNet(_MaskedConvolutional):
 
     Raises ShapeError for events that are no series.
     """
-
-    def __init__(
-        self,
-        in_shape: Sequence[int],
-        out_shape: Sequence[int],
-        context_shape: Any = None,
-        *,
-        width: int = 32,
-        blocks: int = 4,
-        kernel: int = 3,
-        activation: str = "elu",
-        zero_init: bool = True,
-    ) -> None:
-        super().__init__(
-            in_shape, out_shape, context_shape, width, blocks, kernel, activation, zero_init
-        )
 
     def _picture(self) -> tuple[int, int, int]:
         if len(self.in_shape) not in (1, 2):

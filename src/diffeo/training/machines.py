@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,6 +34,18 @@ def trainer_arguments(settings: TrainingSettings) -> dict[str, Any]:
         "strategy": strategy,
         "precision": "bf16-mixed" if settings.precision == "bf16" else "32-true",
     }
+
+
+def processor() -> str:
+    """Model and number of cores of this machine's processor, for what says where a number was measured."""
+    model = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        names = (s.split(":", 1)[1].strip() for s in lines if s.startswith("model name"))
+        model = next(names, model)
+    except OSError:
+        pass
+    return f"{model}, {os.cpu_count()} cores"
 
 
 def main_process() -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import shlex
 import sys
@@ -28,7 +27,7 @@ from ..transforms import Chain
 from .checkpoint import FOLDER
 from .divergence import Diverged
 from .fit import Run, fit
-from .machines import main_process, trainer_arguments
+from .machines import main_process, processor, trainer_arguments
 from .recipe import Recipe, read_recipe, recipe
 
 RECIPE, RESULTS, REPORT, CSV = "recipe.yaml", "results.json", "report.html", "metrics.csv"
@@ -263,7 +262,7 @@ def _results(chosen: Recipe, flow: Flow, data: Data, run: Run) -> dict[str, Any]
         f"{run.metrics.get('best_step', run.metrics['steps']):.0f}",
         "training time": f"{run.metrics['seconds']:.1f} s",
         "evaluation time": f"{time.monotonic() - start:.1f} s",
-        "hardware": _hardware(chosen.training.threads),
+        "hardware": f"{processor()}, {chosen.training.threads or torch.get_num_threads()} threads",
         "versions": _versions(),
     }
     return _outline(data) | {
@@ -273,18 +272,6 @@ def _results(chosen: Recipe, flow: Flow, data: Data, run: Run) -> dict[str, Any]
         "metrics": run.metrics,
         "facts": facts,
     }
-
-
-def _hardware(threads: int | None) -> str:
-    model = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next(
-            (s.split(":", 1)[1].strip() for s in lines if s.startswith("model name")), model
-        )
-    except OSError:
-        pass
-    return f"{model}, {os.cpu_count()} cores, {threads or torch.get_num_threads()} threads"
 
 
 def _versions() -> str:
