@@ -101,7 +101,7 @@ def mnist() -> str:
             cells = (f"{r['seconds'] / 60:.0f}", f"{r['steps']:.0f}", r["parameters"])
             lines.append((f"`recipes/{recipe}.yaml`", bits, f"{r['kind']}, {r['note']}", *cells))
     others = next(iter(rows.values()))["others"]
-    lines += [(name, f"{bits:.3f}", "exact", "", "", "") for name, bits in others.items()]
+    lines += [(n, f"{r['bits']:.3f}", r["kind"], "", "", "") for n, r in others.items()]
     pairs = [k for k in rows if k[-2:-1] == "-"]
     seeds = sorted({k[-1] for k in pairs if f"nice-{k[-1]}" in rows and f"realnvp-{k[-1]}" in rows})
     text = "\n".join("| " + " | ".join(map(cell, line)) + " |" for line in lines)

@@ -61,7 +61,9 @@ def run(name: str, recipe: str, overrides: Sequence[str]) -> dict[str, Any]:
         "parameters": re.search(r"([\d,]+) parameters", found["facts"]["model"])[1],
         "steps": found["metrics"]["steps"],
         "seconds": round(found["metrics"]["seconds"], 1),
-        "others": {n: r["bits"] for n, r in rows.items() if r is not measured},
+        "others": {
+            n: {"bits": r["bits"], "kind": r["kind"]} for n, r in rows.items() if r is not measured
+        },
         # Seconds of training and mean -log p of validation rows, in nats.
         "curve": [
             (float(s[at["seconds"]]), float(s[at["validation"]]))
