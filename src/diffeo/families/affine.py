@@ -84,12 +84,12 @@ class Affine(Family):
         return self.bound * _tanh(raw / self.bound)
 
     def forward(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
-        t, raw = params.unbind(-1)
+        t, raw = _columns(params)
         s = self.log_scale(raw)
         return x * s.exp() + t, s.expand_as(x)
 
     def inverse(self, y: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
-        t, raw = params.unbind(-1)
+        t, raw = _columns(params)
         s = -self.log_scale(raw)
         return (y - t) * s.exp(), s.expand_as(y)
 
@@ -100,6 +100,12 @@ class Affine(Family):
         return f"scale={self.scale!r}" + (
             f", bound={self.bound:g}" if self.scale == "clamp" else ""
         )
+
+
+def _columns(params: Tensor) -> tuple[Tensor, ...]:
+    """The entries of the last axis. Networks store it next to the batch, and there the gradients join at once."""
+    axis = min(1, params.ndim - 1)
+    return params.movedim(-1, axis).unbind(axis)
 
 
 def _tanh(x: Tensor) -> Tensor:

@@ -71,7 +71,8 @@ class Halves(_Axis):
         super().__init__(event_shape, n - self.at if self.flip_roles else self.at, flip)
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        first, second = x[:, : self.at], x[:, self.at :]
+        # Unlike two slices, the parts of one split have their gradients joined, not padded with zeros and added.
+        first, second = x.split((self.at, x.shape[1] - self.at), dim=1)
         return (second, first) if self.flip_roles else (first, second)
 
     def merge(self, x: Tensor, visible: Tensor, changed: Tensor) -> Tensor:
