@@ -18,6 +18,7 @@ from .files import Options, load_files
 from .readers import listed, read_npz
 from .schema import Data
 from .stream import SUFFIXES
+from .suite import SUITE, load_suite
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["builtin_names", "load"]
 
-_FOLDER_SETS = ("mnist", "cifar10")
+_FOLDER_SETS = ("mnist", "cifar10", *SUITE)
 
 
 def builtin_names() -> tuple[str, ...]:
@@ -128,8 +129,16 @@ def _options(
 def _load_builtin(name: str, seed: int, levels: int | None, size: int) -> Data:
     if name in density_names():
         return _load_density(density(name), seed, levels, size)
+    if name in SUITE:
+        _check_continuous(name, levels)
+        return load_suite(name, _data_folder() / name)
     loaders = {"digits": _load_digits, "mnist": _load_mnist, "cifar10": _load_cifar10}
     return loaders[name](seed, levels)
+
+
+def _check_continuous(name: str, levels: int | None) -> None:
+    if levels is not None:
+        raise DataError(f"{name!r} is continuous, so levels must be left out, got {levels}.")
 
 
 def _with_bits(data: Data, bits: int) -> Data:
@@ -153,8 +162,7 @@ def _with_bits(data: Data, bits: int) -> Data:
 def _load_density(d: Density2D, seed: int, levels: int | None, size: int) -> Data:
     import numpy as np
 
-    if levels is not None:
-        raise DataError(f"{d.name!r} is continuous, so levels must be left out, got {levels}.")
+    _check_continuous(d.name, levels)
 
     def part(index: int, n: int) -> Tensor:
         state = int(np.random.SeedSequence((seed, index)).generate_state(1, np.uint64)[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -144,6 +144,20 @@ def make_parts(
     if levels is None and len(shape) == 1:
         check_columns(parts.rows["train"], table.columns, source.name, _block_rows(table))
     return parts
+
+
+def write_parts(folder: Path, blocks: Iterable[tuple[str, Array]], *, notes: list[str]) -> None:
+    """Blocks of float32 rows with the part that each belongs to, for `open_parts`."""
+    import numpy as np
+
+    writers = {part: _Writer(folder, part) for part in PARTS}
+    shape: list[int] = []
+    for part, rows in blocks:
+        writers[part].add(rows, np.zeros(0, np.int64))
+        shape = list(rows.shape[1:])
+    meta = {"shapes": {part: [writer.n, *shape] for part, writer in writers.items()}}
+    meta |= {"dtype": "float32", "labels": False, "columns": None, "levels": None, "notes": notes}
+    (folder / _META).write_text(json.dumps(meta))
 
 
 def open_parts(folder: Path) -> Parts:
