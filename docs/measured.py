@@ -12,7 +12,7 @@ from typing import Any
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 MISSING = "*not measured yet*"
-PLACE = re.compile(r"<!-- (stored|facts|numerics|peers|tails|bsds300|plane) ?(.*?) -->")
+PLACE = re.compile(r"<!-- (stored|facts|numerics|peers|tails|tables|bsds300|plane) ?(.*?) -->")
 
 
 def stored(name: str, keys: str = "") -> Any:
@@ -206,6 +206,38 @@ def plane(name: str) -> str:
         seconds = f"{median(r['processor_seconds'] for r in same):.0f}"
         facts = (str(same[0]["parameters"]), str(same[0]["steps"]), seconds)
         lines.append((f"`{model}`", *facts, *cells))
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+CONTENDERS = {
+    "gaussian": "Gaussian",
+    "mixture": "Gaussian mixture",
+    "zuko": "zuko NSF",
+    "zuko, mixture": "zuko NSF, two mixed",
+    "nflows": "nflows NSF",
+    "nflows, mixture": "nflows NSF, two mixed",
+    "diffeo": "diffeo",
+    "diffeo, mixture": "diffeo, two mixed",
+}
+
+
+def tables(_: str) -> str:
+    """UCI tables: test log-likelihood of each model on each set, and the paired gap of ours to the best other."""
+    summary = stored("tables", "summary")
+    if summary is None:
+        return MISSING
+    sets = [name for name, found in summary.items() if found]
+    lines = [("", *sets), ("---", *["---:"] * len(sets))]
+    for key, shown in CONTENDERS.items():
+        cells = (summary[name].get(key) for name in sets)
+        numbers = ("–" if c is None else f"{c['mean']:.2f} ± {c['error']:.2f}" for c in cells)
+        lines.append((shown, *numbers))
+    for ours in ("diffeo", "diffeo, mixture"):
+        gaps = []
+        for name in sets:
+            best = summary[name].get(ours, {}).get("best_other")
+            gaps.append("–" if best is None else f"{best['gap']:+.2f} ± {best['error']:.2f}")
+        lines.append((f"{CONTENDERS[ours]}, less the best other", *gaps))
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
