@@ -184,23 +184,21 @@ class Masked(AutoregressiveConditioner):
         plain = not any(self._drops(i) for i in range(len(layers)))
         act = self.act.forward
         hidden = (lambda i, h: act(h)) if plain else self._hidden
-        return Progress(layers, hidden, [len(stage) for stage in self.stages], batch)
+        relu = plain and type(self.act) is nn.ReLU and all(layer.skip is None for layer in layers)
+        sizes = [len(stage) for stage in self.stages]
+        return Progress(layers, hidden, sizes, self.per_entry, batch, relu=relu)
 
     def step(self, state: Progress) -> Tensor:
         if state.stage == state.end:
             begin_block(state, STEPS)
-        return self._params(step(state))
+        return step(state)
 
     def give(self, state: Progress, entries: Tensor) -> None:
         give(state, entries)
 
     def sweep(self, state: Progress, entries: Tensor) -> Tensor:
         """Parameters [entries, batch, P] of the block that has begun, given guesses of its entries."""
-        return self._params(sweep(state, entries))
-
-    def _params(self, rows: Tensor) -> Tensor:
-        n, batch = rows.shape
-        return rows.view(n // self.per_entry, self.per_entry, batch).transpose(1, 2)
+        return sweep(state, entries)
 
     def config(self) -> dict[str, Any]:
         graph = self.graph

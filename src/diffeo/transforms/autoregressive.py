@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..errors import ConfigError
 from ..families import Affine, Family
 from ..nets import MADE, AutoregressiveConditioner, make_net
+from ..nets.incremental import recorded
 from ..nets.ordering import Order
 from ..parts import ContextShape, Shape, register, sum_event
 from .autoregressive_inverse import fixed_point, incremental, sequential
@@ -94,13 +95,13 @@ class Autoregressive(Transform):
         return params
 
     def forward(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
-        z, ladj = self.family(x, self._params(x, context))
+        z, ladj = self._named(self.family, x, self._params(x, context))
         return z, sum_event(ladj)
 
     def inverse(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         assert isinstance(self.net, AutoregressiveConditioner)
         solve = SOLVERS[self._solver()]
-        x, ladj = solve(self.family.inverse, self.net, z, context)
+        x, ladj = self._named(solve, self.family.inverse, self.net, z, context)
         return x, sum_event(ladj)
 
     def _solver(self) -> str:
@@ -108,7 +109,7 @@ class Autoregressive(Transform):
         exact = "incremental" if self.net.incremental else "sequential"
         if self.solver in ("incremental", "sequential"):
             return self.solver
-        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        if recorded():
             return exact  # sweeps end when nothing moves: a branch on values, without gradients
         # Measured at 32 and 128 stages; and a family without a closed inverse would be solved anew in every sweep.
         few = len(self.net.stages) <= 64 or self.family.properties.inverse != "analytic"

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import ConfigError, DirectionError, DomainError, ShapeError
+from ..errors import ConfigError, ConvergenceError, DirectionError, DomainError, ShapeError
 from ..parts import ContextShape, Part, Shape, as_context_shape, as_shape, register
 from ..properties import Properties
 
@@ -95,6 +95,15 @@ class Transform(Part):
     def levels(self) -> tuple[Level, ...]:
         """Levels of a multi-scale latent, fine to coarse."""
         return (Level(slice(0, math.prod(self.latent_shape)), self.latent_shape),)
+
+    def _named(
+        self, work: Callable[..., tuple[Tensor, Tensor]], *inputs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """work(*inputs), for example a family's map; a ConvergenceError in it says that this layer is the one."""
+        try:
+            return work(*inputs)
+        except ConvergenceError as error:
+            raise ConvergenceError(f"{self.name}: {error}") from None
 
     def config(self) -> dict[str, Any]:
         return {"event_shape": self.event_shape}

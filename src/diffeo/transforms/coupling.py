@@ -97,7 +97,7 @@ class Coupling(Transform):
         visible, changed = self.partition.split(x)
         params = self._params(visible, changed, context)
         apply = self.family.inverse if inverse else self.family
-        value, ladj = apply(changed, params)
+        value, ladj = self._named(apply, changed, params)
         exact_zero = self.family.properties.volume_preserving
         total = x.new_zeros(x.shape[0]) if exact_zero else self.partition.sum(ladj)
         return self.partition.merge(x, visible, value), total

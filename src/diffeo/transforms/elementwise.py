@@ -62,11 +62,11 @@ class Elementwise(Transform):
         return params.reshape(x.shape[0], *self.event_shape, self.family.num_params).to(x.dtype)
 
     def forward(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
-        z, ladj = self.family(x, self._params(x, context))
+        z, ladj = self._named(self.family, x, self._params(x, context))
         return z, sum_event(ladj)
 
     def inverse(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
-        x, ladj = self.family.inverse(z, self._params(z, context))
+        x, ladj = self._named(self.family.inverse, z, self._params(z, context))
         return x, sum_event(ladj)
 
     def config(self) -> dict[str, Any]:
