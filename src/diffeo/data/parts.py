@@ -155,8 +155,14 @@ def write_parts(folder: Path, blocks: Iterable[tuple[str, Array]], *, notes: lis
     for part, rows in blocks:
         writers[part].add(rows, np.zeros(0, np.int64))
         shape = list(rows.shape[1:])
-    meta = {"shapes": {part: [writer.n, *shape] for part, writer in writers.items()}}
-    meta |= {"dtype": "float32", "labels": False, "columns": None, "levels": None, "notes": notes}
+    meta = {
+        "shapes": {part: [writer.n, *shape] for part, writer in writers.items()},
+        "dtype": "float32",
+        "labels": False,
+        "columns": None,
+        "levels": None,
+        "notes": notes,
+    }
     (folder / _META).write_text(json.dumps(meta))
 
 

@@ -7,6 +7,7 @@ Papamakarios, Pavlakou, Murray. Masked autoregressive flow for density estimatio
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,7 +126,7 @@ def _some_patches(path: Path, n: int, rng: Any) -> Array:
 def _published(path: Path) -> Data:
     """The rows of the published file, train, validation and test, [n, 63] each."""
     try:
-        import h5py
+        h5py: Any = import_module("h5py")
     except ImportError as error:
         raise DataError(
             f"{path} is read with h5py, which is not installed: pip install h5py, or take the file away to draw "
