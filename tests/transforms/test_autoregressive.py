@@ -139,9 +139,23 @@ def test_fixed_point_gives_nan_only_where_it_must(monkeypatch: pytest.MonkeyPatc
     assert bool(found[1, 5].isnan())
 
 
-def test_inverse_under_compile() -> None:
-    layer = _random(Autoregressive((2,), None, partial(MADE, hidden=(4,))))
-    z = torch.randn(3, 2, dtype=torch.float64)
+@pytest.mark.parametrize("name", LARGER)
+def test_blocked_sweeps_agree(name: str) -> None:
+    """What torch.compile runs, with its gradients."""
+    layer = _random(LARGER[name]())
+    z = torch.randn(3, *layer.event_shape, dtype=torch.float64)
+    context = None if layer.context_shape is None else torch.randn(3, 2, dtype=torch.float64)
+    results = []
+    for solve in (solvers.sequential, solvers.blocked):
+        x, ladj = solve(layer.family.inverse, layer.net, z, context)
+        results.append((x, ladj, *torch.autograd.grad((x.sin() + ladj).sum(), layer.parameters())))
+    torch.testing.assert_close(results[1], results[0], rtol=1e-9, atol=1e-9)
+
+
+def test_inverse_under_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(solvers, "BLOCK", 2)
+    layer = _random(Autoregressive((3,), None, partial(MADE, hidden=(4,))))
+    z = torch.randn(4, 3, dtype=torch.float64)
     with torch.no_grad():
         compiled = torch.compile(lambda z: layer.inverse(z), fullgraph=True, backend="aot_eager")
         torch.testing.assert_close(compiled(z), layer.inverse(z))
@@ -235,3 +249,14 @@ def test_networks_are_built_on_the_meta_device(name: str) -> None:
         there = CONDITIONERS[name]()
     assert all(p.is_meta for p in (*there.parameters(), *there.buffers()))
     assert len(there.stages) == len(here.stages)
+
+
+def test_filling_buffers_leaves_parameters_and_vmap_alone() -> None:
+    layer = _random(Autoregressive((5,), None, partial(MADE, hidden=(6, 6)), context_shape=(2,)))
+    before = copy.deepcopy(layer.state_dict())
+    z, context = torch.randn(1, 5).double(), torch.randn(1, 2).double()
+    with torch.no_grad():
+        expected = layer.inverse(z, context)
+        mapped = torch.func.vmap(lambda c: layer.inverse(z, c))(context[None])
+    torch.testing.assert_close(mapped[0][0], expected[0])
+    assert all(torch.equal(v, before[k]) for k, v in layer.state_dict().items())

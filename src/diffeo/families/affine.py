@@ -70,6 +70,9 @@ class Affine(Family):
         self.scale = scale
         self.bound = bound
         self.initial = initial
+        # A product with a number takes twice as long as one with a tensor, which counts when x is a single entry.
+        self.limit: Tensor
+        self.register_buffer("limit", torch.tensor(float(bound)), persistent=False)
         if scale == "tanh":
             self.magnitude = nn.Parameter(torch.tensor(float(initial)))
 
@@ -81,7 +84,7 @@ class Affine(Family):
             return self.magnitude * _tanh(raw)
         if self.scale == "sigmoid":
             return F.logsigmoid(raw + 2)
-        return self.bound * _tanh(raw / self.bound)
+        return self.limit * _tanh(raw / self.limit)
 
     def forward(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
         t, raw = _columns(params)

@@ -108,7 +108,8 @@ def begin_block(state: Progress, stages: int) -> None:
 
 def sweep(state: Progress, entries: Tensor) -> Tensor:
     """Parameters [entries, batch, P] of the whole block, given guesses of its entries, [entries, batch]."""
-    h, outputs = entries, list[Tensor]()
+    outputs: list[Tensor] = []
+    h = entries
     for i, layer in enumerate(state.layers):
         if i:
             h = state.hidden(i, outputs[-1])

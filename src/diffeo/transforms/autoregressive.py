@@ -17,9 +17,10 @@ from ..errors import ConfigError
 from ..families import Affine, Family
 from ..nets import MADE, AutoregressiveConditioner, make_net
 from ..nets.incremental import recorded
+from ..nets.masked import Masked
 from ..nets.ordering import Order
 from ..parts import ContextShape, Shape, register, sum_event
-from .autoregressive_inverse import fixed_point, incremental, sequential
+from .autoregressive_inverse import blocked, fixed_point, incremental, sequential
 from .base import Context, Transform
 
 Solver = Literal["auto", "incremental", "fixed_point", "sequential"]
@@ -35,7 +36,8 @@ class Autoregressive(Transform):
     as `functools.partial(MADE, hidden=(64, 64))`; its output holds the parameters, [batch, *event, num_params]. order:
     passed on to that callable. The order, or causal graph, is the network's. solver: of the inverse, see
     `autoregressive_inverse`; auto: `incremental` for networks that allow it, but `fixed_point` for more than 64 stages
-    or other networks. Where gradients are recorded, `fixed_point` gives way to one that has them.
+    or other networks. Where gradients are recorded, `fixed_point` gives way to one that has them; under
+    torch.compile, to `blocked`.
 
     Raises ConfigError for a network that does not say in which order its outputs depend on its inputs.
     """
@@ -100,22 +102,24 @@ class Autoregressive(Transform):
 
     def inverse(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         assert isinstance(self.net, AutoregressiveConditioner)
-        solve = SOLVERS[self._solver()]
-        x, ladj = self._named(solve, self.family.inverse, self.net, z, context)
+        x, ladj = self._named(self._solver(), self.family.inverse, self.net, z, context)
         return x, sum_event(ladj)
 
-    def _solver(self) -> str:
+    def _solver(self) -> Callable[..., tuple[Tensor, Tensor]]:
         assert isinstance(self.net, AutoregressiveConditioner)
-        exact = "incremental" if self.net.incremental else "sequential"
+        stepwise = self.net.incremental
+        exact = incremental if stepwise else sequential
         if self.solver in ("incremental", "sequential"):
-            return self.solver
+            return SOLVERS[self.solver]
+        # A family without a closed inverse would be solved anew in every sweep.
+        sweeps = self.family.properties.inverse == "analytic"
+        if torch.compiler.is_compiling() and not torch.is_grad_enabled():
+            return blocked if sweeps and isinstance(self.net, Masked) else exact
         if recorded():
             return exact  # sweeps end when nothing moves: a branch on values, without gradients
-        # Measured at 32 and 128 stages; and a family without a closed inverse would be solved anew in every sweep.
-        few = len(self.net.stages) <= 64 or self.family.properties.inverse != "analytic"
-        if self.solver == "auto" and self.net.incremental and few:
-            return "incremental"
-        return "fixed_point"
+        # Measured at 32 and 128 stages.
+        few = len(self.net.stages) <= 64 or not sweeps
+        return incremental if self.solver == "auto" and stepwise and few else fixed_point
 
     @torch.no_grad()
     def initialize(self, x: Tensor, context: Context = None) -> Tensor:

@@ -5,8 +5,9 @@ log-derivatives of the inverse.
 
 `sequential`: a pass of the whole network for each stage. `incremental`: stage by stage, every hidden unit once.
 `fixed_point`: x <- f^-1(z; net(x)), over a window of stages where the network allows it, until nothing moves; each
-sweep brings at least one more stage right, so it ends. Song, Meng, Liao, Ermon. Accelerating feedforward computation
-via parallel nonlinear equation solving. 2021, arXiv:2002.03629.
+sweep brings at least one more stage right, so it ends. `blocked`, for torch.compile: over each block as many such
+sweeps as it has stages, without a branch on values and in few sizes of operations. Song, Meng, Liao, Ermon.
+Accelerating feedforward computation via parallel nonlinear equation solving. 2021, arXiv:2002.03629.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ WINDOW = 64
 """Stages that are swept together."""
 ADVANCE = 16
 """Stages that must have come to rest before the window moves on."""
+BLOCK = 8
+"""Stages that `blocked` sweeps together."""
 SLACK = 8
 """An entry rests when a sweep moves it by at most SLACK eps max(1, |x|)."""
 
@@ -101,6 +104,25 @@ def fixed_point(
         known = starts[state.stage] - starts[first]
         found.append((x[:known], ladj[:known]))
         x = x[known:]
+    return _events(found, back, z)
+
+
+def blocked(inverse: FamilyInverse, net: Net, z: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+    """n sweeps over every block of n stages; after the i-th one its first i stages are right."""
+    assert isinstance(net, Masked)
+    columns, back = _by_stage(net, z)
+    state = net.start(len(z), context)
+    starts = (0, *accumulate(len(stage) for stage in net.stages))
+    found: list[tuple[Tensor, Tensor]] = []
+    while state.stage < len(net.stages):
+        begin_block(state, BLOCK)
+        block = columns[starts[state.start] : starts[state.end]]
+        x = ladj = torch.zeros_like(block)
+        for _ in range(state.end - state.start):
+            x, ladj = inverse(block, net.sweep(state, x).to(z.dtype))
+        state.here[0] = x
+        end_block(state)
+        found.append((x, ladj))
     return _events(found, back, z)
 
 
