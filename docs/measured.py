@@ -187,6 +187,13 @@ def bsds300(_: str) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def best(rows: list[dict[str, Any]], place: str) -> list[dict[str, Any]]:
+    """The rows on one density, at the learning rate with the lowest validation loss."""
+    here = [r for r in rows if r["data"] == place]
+    rate = min(here, key=lambda r: r["validation"])["lr"] if here else None
+    return [r for r in here if r["lr"] == rate]
+
+
 def plane(name: str) -> str:
     """KL to known densities: a row a model, a column a density; mean over seeds, and from three on their deviation."""
     rows = stored(name, "rows")
@@ -200,7 +207,7 @@ def plane(name: str) -> str:
         cells = []
         for place in places:
             # Integrals by quadrature: the divergence with so many nodes that they are exact.
-            found = [r.get("kl_refined", r["kl"]) for r in same if r["data"] == place]
+            found = [r.get("kl_refined", r["kl"]) for r in best(same, place)]
             text = f"{mean(found):.3f}" if found else "–"
             cells.append(f"{text} ± {stdev(found):.3f}" if len(found) > 2 else text)
         seconds = f"{median(r['processor_seconds'] for r in same):.0f}"
