@@ -1,32 +1,61 @@
 """Masked autoregressive flows with trained weights, beside the peers that are installed.
 
-    python -m benchmarks.autoregressive [--features 8 32 128] [--train-seconds 20] [--repeats 15] [--out FILE]
+    python -m benchmarks.autoregressive [--tables 0 1] [--train-seconds 15] [--seconds 3] [--no-compile]
 
-Five layers with masked networks of two hidden layers of 128, batch 512. Each contestant is first trained on the same
-structured data, since at its initialization a flow is close to the identity and its inverse trivial. Then train step,
-log_prob and sample take turns in one process: medians, and sample / log_prob. nflows and normflows have one masked
-layer more, which their constructors do not leave out.
+Train step, log_prob and sample take turns in one process: medians, and sample / log_prob, which is what matters here.
+diffeo's flows are first trained on structured data, since at its initialization a flow is close to the identity and
+its inverse trivial; the time of the peers' does not depend on their weights. Each call is repeated until it has used
+`--seconds`, three times at least. Stored in results/autoregressive.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-import diffeo
+from diffeo.files import write_atomically
 from diffeo.training.machines import processor
 
-from .__main__ import interleaved
+from .__main__ import ROOT
+from .masked import KINDS
 from .size import Contestant, Size
+
+
+@dataclass(frozen=True)
+class Table:
+    """One size of one kind of flow; compiled: also diffeo's under torch.compile."""
+
+    kind: str
+    size: Size
+    compiled: bool = False
+
+    def __str__(self) -> str:
+        s = self.size
+        return f"{self.kind.upper()}, D={s.features}, batch {s.batch}, {s.layers} layers of width {s.width}"
+
+
+TABLES = (
+    Table("maf", Size(8, 512, layers=5)),
+    Table("maf", Size(32, 512, layers=5), compiled=True),
+    Table("maf", Size(128, 512, layers=5)),
+    Table("nsf", Size(8, 512, layers=3, bins=8)),
+    Table("nsf", Size(32, 512, layers=3, bins=8)),
+    Table("nsf", Size(128, 512, layers=3, bins=8)),
+    Table("naf", Size(8, 128, layers=2, width=64)),
+    Table("umnn", Size(8, 128, layers=2, width=64)),
+)
+Call = Callable[[], object]
 
 
 def structured(n: int, features: int, seed: int) -> Tensor:
@@ -41,78 +70,9 @@ def structured(n: int, features: int, seed: int) -> Tensor:
     return torch.stack(columns, 1)
 
 
-def ours(size: Size) -> Contestant:
-    flow = diffeo.zoo.build(
-        "maf",
-        (size.features,),
-        layers=size.layers,
-        hidden=(size.width, size.width),
-        batch_norm=False,
-        standardize=False,
-    )
-    return Contestant(flow, flow, lambda: flow.sample((size.batch,)))
-
-
-def nflows(size: Size) -> Contestant:
-    from nflows.distributions.normal import StandardNormal
-    from nflows.flows.base import Flow
-    from nflows.transforms.autoregressive import MaskedAffineAutoregressiveTransform
-    from nflows.transforms.base import CompositeTransform
-    from nflows.transforms.permutations import ReversePermutation
-
-    layers: list[nn.Module] = []
-    for _ in range(size.layers):
-        layers += [
-            MaskedAffineAutoregressiveTransform(
-                size.features, size.width, num_blocks=2, use_residual_blocks=False
-            ),
-            ReversePermutation(size.features),
-        ]
-    flow = Flow(CompositeTransform(layers), StandardNormal([size.features]))
-    return Contestant(flow, flow.log_prob, lambda: flow.sample(size.batch))
-
-
-def normflows(size: Size) -> Contestant:
-    import normflows as library
-
-    layers: list[nn.Module] = []
-    for _ in range(size.layers):
-        layer = library.flows.MaskedAffineAutoregressive(
-            size.features, size.width, num_blocks=2, use_residual_blocks=False
-        )
-        layers += [
-            library.flows.Reverse(layer),  # as it comes, sampling is the fast direction
-            library.flows.Permute(size.features, mode="swap"),
-        ]
-    flow = library.NormalizingFlow(library.distributions.DiagGaussian(size.features), layers)
-    return Contestant(flow, flow.log_prob, lambda: flow.sample(size.batch)[0])
-
-
-def zuko(size: Size) -> Contestant:
-    validate = torch.distributions.Distribution._validate_args
-    import zuko as library
-
-    # zuko switches this off for all of torch when it is imported.
-    torch.distributions.Distribution.set_default_validate_args(validate)
-    flow = library.flows.MAF(
-        size.features, transforms=size.layers, hidden_features=(size.width, size.width)
-    )
-    return Contestant(flow, lambda x: flow().log_prob(x), lambda: flow().sample((size.batch,)))
-
-
-CONTESTANTS: dict[str, Callable[[Size], Contestant]] = {
-    "diffeo": ours,
-    "nflows": nflows,
-    "normflows": normflows,
-    "zuko": zuko,
-}
-
-
-def trained(name: str, size: Size, seconds: float) -> tuple[Contestant, float]:
-    """A contestant after that many seconds of Adam, in eval mode, and its mean log-likelihood on other rows."""
-    torch.manual_seed(0)
-    contestant = CONTESTANTS[name](size)
-    x, test = structured(20_000, size.features, 0), structured(2_000, size.features, 1)
+def train(contestant: Contestant, features: int, seconds: float) -> None:
+    """That many seconds of Adam."""
+    x = structured(20_000, features, 0)
     optimizer = torch.optim.Adam(contestant.module.parameters(), lr=1e-3)
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
@@ -120,13 +80,10 @@ def trained(name: str, size: Size, seconds: float) -> tuple[Contestant, float]:
         (-contestant.log_prob(x[torch.randint(len(x), (256,))]).mean()).backward()
         torch.nn.utils.clip_grad_norm_(contestant.module.parameters(), 5.0)
         optimizer.step()
-    contestant.module.eval()
-    with torch.no_grad():
-        return contestant, float(contestant.log_prob(test).mean())
 
 
-def calls(contestant: Contestant, size: Size) -> dict[str, Callable[[], object]]:
-    """What is timed: one step of a copy of Adam with rate zero, log_prob and sample."""
+def calls(contestant: Contestant, size: Size) -> dict[str, Call]:
+    """What is timed: one step of Adam with rate zero, log_prob and sample."""
     x = structured(size.batch, size.features, 2)
     optimizer = torch.optim.Adam(contestant.module.parameters(), lr=0.0, fused=True)
 
@@ -142,37 +99,107 @@ def calls(contestant: Contestant, size: Size) -> dict[str, Callable[[], object]]
     }
 
 
+def compiled(contestant: Contestant, size: Size) -> tuple[dict[str, Call], float]:
+    """The same two calls without gradients under torch.compile, and how long compiling them took."""
+    torch._dynamo.reset()
+    fast = Contestant(
+        contestant.module,
+        torch.compile(contestant.log_prob, dynamic=False, fullgraph=True),
+        torch.compile(contestant.sample, dynamic=False, fullgraph=True),
+    )
+    made = calls(fast, size)
+    del made["train step"]
+    start = time.perf_counter()
+    for call in made.values():
+        call()
+    return made, time.perf_counter() - start
+
+
+def interleaved(
+    entered: dict[str, dict[str, Call]], seconds: float, most: int = 25
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Median, least and largest milliseconds of each call, the contestants taking turns; the first round is dropped."""
+    times: dict[str, dict[str, list[float]]] = {n: {w: [] for w in c} for n, c in entered.items()}
+    for _ in range(most + 1):
+        for name, each in entered.items():
+            for what, call in each.items():
+                spent = times[name][what]
+                if len(spent) > 3 and sum(spent) > 1e3 * seconds:
+                    continue
+                start = time.perf_counter()
+                call()
+                spent.append(1e3 * (time.perf_counter() - start))
+    return {
+        name: {
+            what: {"median": statistics.median(t[1:]), "least": min(t[1:]), "largest": max(t[1:])}
+            for what, t in each.items()
+        }
+        for name, each in times.items()
+    }
+
+
+def measure(table: Table, train_seconds: float, seconds: float, compile_it: bool) -> dict[str, Any]:
+    size = table.size
+    contestants: dict[str, Contestant] = {}
+    for name, build in KINDS[table.kind].items():
+        if find_spec(name):
+            torch.manual_seed(0)
+            contestants[name] = build(size)
+    train(contestants["diffeo"], size.features, train_seconds)
+    for contestant in contestants.values():
+        contestant.module.eval()
+    entered = {name: calls(c, size) for name, c in contestants.items()}
+    document: dict[str, Any] = {"table": str(table)}
+    if table.compiled and compile_it:
+        try:
+            entered["diffeo, compiled"], took = compiled(contestants["diffeo"], size)
+            document["compiling"] = f"{took:.0f} s"
+        except Exception as error:
+            document["compiling"] = f"fails: {type(error).__name__}"
+    return document | {"rows": interleaved(entered, seconds)}
+
+
+def show(document: dict[str, Any]) -> None:
+    print(f"\n{document['table']}; ms")
+    for name, row in document["rows"].items():
+        ratio = row["sample"]["median"] / row["log_prob"]["median"]
+        shown = "  ".join(f"{what} {t['median']:8.2f}" for what, t in row.items())
+        print(f"{name:16} {shown}  sample / log_prob {ratio:6.2f}", flush=True)
+    if "compiling" in document:
+        print("compiling:", document["compiling"])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--features", type=int, nargs="+", default=[8, 32, 128])
-    parser.add_argument("--train-seconds", type=float, default=20.0)
-    parser.add_argument("--repeats", type=int, default=15)
+    which = range(len(TABLES))
+    names = "; ".join(f"{i}: {table}" for i, table in enumerate(TABLES))
+    parser.add_argument(
+        "--tables", type=int, nargs="*", choices=which, default=[*which], help=names
+    )
+    parser.add_argument("--train-seconds", type=float, default=15.0)
+    parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--only", nargs="+", choices=list(CONTESTANTS), default=list(CONTESTANTS))
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--no-compile", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    names = [n for n in arguments.only if find_spec(n)]
-    tables: list[dict[str, Any]] = []
-    for features in arguments.features:
-        size = Size(features, 512, layers=5)
-        fitted = {n: trained(n, size, arguments.train_seconds) for n in names}
-        rows = interleaved({n: calls(c, size) for n, (c, _) in fitted.items()}, arguments.repeats)
-        print(f"\nMAF, D={features}, batch {size.batch}, {size.layers} layers, 2x{size.width}; ms")
-        for name, row in rows.items():
-            ratio = row["sample"]["median"] / row["log_prob"]["median"]
-            shown = "  ".join(f"{what} {t['median']:8.2f}" for what, t in row.items())
-            print(f"{name:12} {shown}  sample / log_prob {ratio:6.2f}")
-        tables.append(
-            {
-                "features": features,
-                "log_likelihood": {n: value for n, (_, value) in fitted.items()},
-                "rows": rows,
-            }
-        )
-    if arguments.out:
-        document = {"machine": processor(), "torch": torch.__version__, "tables": tables}
-        arguments.out.write_text(json.dumps(document, indent=1) + "\n")
+    path = ROOT / "results" / "autoregressive.json"
+    document = json.loads(path.read_text()) if path.exists() else {"tables": []}
+    libraries = [n for n in ("diffeo", "nflows", "normflows", "zuko") if find_spec(n)]
+    document |= {
+        "command": "python -m benchmarks.autoregressive",
+        "machine": f"{processor()}, {arguments.threads} thread",
+        "versions": ", ".join(f"{n} {version(n)}" for n in ("torch", *libraries)),
+        "date": time.strftime("%Y-%m-%d"),
+    }
+    for i in arguments.tables:
+        table = TABLES[i]
+        found = measure(table, arguments.train_seconds, arguments.seconds, not arguments.no_compile)
+        show(found)
+        tables = {t["table"]: t for t in document["tables"]}
+        tables[str(table)] = found
+        # Tables that were measured before stay.
+        document["tables"] = [tables[str(t)] for t in TABLES if str(t) in tables]
+        write_atomically(path, json.dumps(document, indent=1) + "\n")
 
 
 if __name__ == "__main__":

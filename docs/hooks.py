@@ -164,6 +164,32 @@ def bench() -> str:
     return "\n\n".join(blocks) + "\n"
 
 
+def autoregressive() -> str:
+    """Masked autoregressive flows beside the peers: a table a size, and sample / log_prob."""
+    document = stored("autoregressive")
+    if not document:
+        return "*Not measured yet.*"
+    blocks = []
+    for table in document["tables"]:
+        lines = [("", "train step, ms", "log_prob, ms", "sample, ms", "sample / log_prob")]
+        lines.append(("---", *["---:"] * 4))
+        for name, row in table["rows"].items():
+            times = [
+                f"{row[what]['median']:.1f} [{row[what]['least']:.1f}, {row[what]['largest']:.1f}]"
+                if what in row
+                else ""
+                for what in ("train step", "log_prob", "sample")
+            ]
+            ratio = row["sample"]["median"] / row["log_prob"]["median"]
+            lines.append((name, *times, f"{ratio:.1f}"))
+        text = "\n".join("| " + " | ".join(map(cell, line)) + " |" for line in lines)
+        took = f"\n\nCompiling: {table['compiling']}." if "compiling" in table else ""
+        blocks.append(f"**{table['table']}**\n\n{text}{took}")
+    facts = (document[k] for k in ("machine", "versions", "date"))
+    blocks.append(f"Median [least, largest]. `{document['command']}`, {', '.join(facts)}")
+    return "\n\n".join(blocks) + "\n"
+
+
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Put the registry's models, and stored results, where a page asks for them."""
     for mark, render in PLACES.items():
@@ -177,6 +203,7 @@ PLACES: dict[str, Callable[[], str]] = {
     "<!-- densities -->": lambda: paired("densities", "kl", "nats"),
     "<!-- mnist -->": mnist,
     "<!-- bench -->": bench,
+    "<!-- autoregressive -->": autoregressive,
     "<!-- digits -->": lambda: paired("digits", "bits", "bits/dim"),
 }
 
