@@ -20,8 +20,8 @@ GRID: tuple[dict[str, Any], ...] = (
 OURS: tuple[dict[str, Any], ...] = (
     {"components": 16, "splines": 1, "width": 64, "dropout": 0.1, "lr": 3e-3},
     {"components": 16, "splines": 1, "width": 64, "dropout": 0.2, "lr": 6e-3, "weight_decay": 0.3},
-    {"components": 8, "splines": 1, "width": 128, "dropout": 0.2, "lr": 3e-3, "weight_decay": 0.3},
-    {"components": 0, "splines": 2, "width": 64, "dropout": 0.2, "lr": 3e-3},
+    {"components": 16, "splines": 1, "width": 64, "dropout": 0.3, "lr": 6e-3, "weight_decay": 1.0},
+    {"components": 16, "splines": 2, "width": 64, "dropout": 0.1, "lr": 6e-3, "weight_decay": 0.3},
 )
 
 

@@ -35,7 +35,7 @@ FILES = {
     "power-plant": "power-plant",
     "california": "california_housing",
 }
-SECONDS = {name: 60.0 if name in ("power-plant", "california") else 40.0 for name in FILES}
+SECONDS = {name: 60.0 if name in ("power-plant", "california") else 30.0 for name in FILES}
 SPLITS = 2
 REGULARIZATION = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 STARTS = 5
