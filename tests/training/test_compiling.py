@@ -1,6 +1,7 @@
 """compile: the same keys and nearly the same weights; a missing compiler costs one warning."""
 
 import warnings
+from functools import partial
 
 import pytest
 import torch
@@ -52,10 +53,13 @@ def test_without_a_compiler_one_warning(monkeypatch):
 
 
 def test_auto_counts_what_is_planned():
-    wanted = compiling.wanted
+    wanted = partial(compiling.wanted, flow=diffeo.zoo.build("nice", (2,), size="tiny"))
     assert not wanted(TrainingSettings(compile="off"), 10**6)
     assert wanted(TrainingSettings(compile="on"), 1)
     assert not wanted(TrainingSettings(compile="auto"), 100)
     assert wanted(TrainingSettings(compile="auto"), 10**5)
     assert not wanted(TrainingSettings(compile="auto", minutes=2), None)
     assert wanted(TrainingSettings(compile="auto", minutes=60), None)
+    pictures = diffeo.zoo.build("realnvp", (1, 4, 4), size="tiny")
+    assert not compiling.wanted(TrainingSettings(compile="auto"), 10**5, pictures)
+    assert compiling.wanted(TrainingSettings(compile="on"), 10**5, pictures)

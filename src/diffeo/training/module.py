@@ -70,7 +70,7 @@ class MaximumLikelihood(pl.LightningModule):
         if state is not None and self.averages is not None:
             self.averages.load_state_dict(state["averages"])
         self._loss: LossFunction = loss_function(flow)
-        if wanted(settings, self.total):
+        if wanted(settings, self.total, flow):
             self._loss = CompiledLoss(flow)
 
     # -- one step -----------------------------------------------------------------------------------------------------
