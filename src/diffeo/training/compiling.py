@@ -16,8 +16,8 @@ from .settings import TrainingSettings
 _COUNT = itertools.count()
 LossFunction = Callable[[Tensor, Any, Tensor | None, Any, float], Tensor]
 
-# Measured for vectors: compiling takes half a minute (affine) to three (splines) of one core, saves a third to a half of
-# a step, and is repaid after 4,600 steps. Convolutional flows take over six minutes, and a CPU spends their steps in
+# Measured for vectors: compiling takes half a minute (affine) to three (splines) of one core, saves a third to a half
+# of a step, and is repaid after 4,600 steps. Convolutional flows take over six minutes, and a CPU spends their steps in
 # convolutions, which stay as they are.
 WORTH_STEPS, WORTH_MINUTES = 10_000, 20.0
 
