@@ -17,17 +17,18 @@ ZOO: dict[str, Settings] = {
         {"layers": 5, "activation": "elu"},
         {"lr": 5e-3, "steps": 1500, "batch_size": 256},
     ),
+    # At the rate 0.2 and without clipping, longer runs ended 0.08 to 0.28 nats away.
     "bnaf": ({"layers": 2}, {"lr": 0.1, "steps": 2500, "batch_size": 256, "clip": 0.1}),
     "gaussianization": ({}, {"lr": 0.1, "steps": 1000}),
     "naf": ({"layers": 2, "units": 16, "activation": "elu"}, {"lr": 1e-2, "steps": 1500}),
     # High powers have large gradients: without the clipping runs at this rate diverge.
     "sos": (
         {"polynomials": 2, "bound": 3.0, "activation": "elu"},
-        {"lr": 1e-2, "steps": 2000, "batch_size": 256, "clip": 5.0},
+        {"lr": 1e-2, "steps": 4000, "batch_size": 256, "clip": 5.0},
     ),
     "umnn": (
-        {"layers": 1, "hidden": [32, 32], "activation": "elu"},
-        {"lr": 2e-2, "steps": 2500, "batch_size": 256},
+        {"layers": 2, "hidden": [32, 32], "activation": "elu"},
+        {"lr": 1e-2, "steps": 2500, "batch_size": 256},
     ),
 }
 SPLINES: dict[str, Settings] = {
