@@ -89,12 +89,12 @@ class Affine(Family):
     def forward(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
         t, raw = _columns(params)
         s = self.log_scale(raw)
-        return x * s.exp() + t, s.expand_as(x)
+        return torch.addcmul(t, x, s.exp()), s if s.shape == x.shape else s.expand_as(x)
 
     def inverse(self, y: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
         t, raw = _columns(params)
         s = -self.log_scale(raw)
-        return (y - t) * s.exp(), s.expand_as(y)
+        return (y - t) * s.exp(), s if s.shape == y.shape else s.expand_as(y)
 
     def config(self) -> dict[str, Any]:
         return {"scale": self.scale, "bound": self.bound, "initial": self.initial}
@@ -107,6 +107,8 @@ class Affine(Family):
 
 def _columns(params: Tensor) -> tuple[Tensor, ...]:
     """The entries of the last axis. Networks store it next to the batch, and there the gradients join at once."""
+    if not torch.is_grad_enabled():
+        return params.unbind(-1)
     axis = min(1, params.ndim - 1)
     return params.movedim(-1, axis).unbind(axis)
 

@@ -18,6 +18,7 @@ from ..errors import ConfigError, ShapeError
 from ..parts import Shape, register
 from .base import Conditioner, Context
 from .base import activation as make_activation
+from .filling import STEPS, Filling, recorded
 from .incremental import Layer, Progress, begin_block, give, step, sweep
 from .mlp import context_size, flat_context, zero_
 from .ordering import (
@@ -30,9 +31,6 @@ from .ordering import (
     may_feed,
     resolve_order,
 )
-
-STEPS = 16
-"""Stages in a block that is evaluated stage by stage."""
 
 
 class MaskedLinear(nn.Linear):
@@ -164,7 +162,10 @@ class Masked(AutoregressiveConditioner):
     def _skip(self, i: int) -> int | None:
         return None
 
-    def start(self, batch: int, context: Context = None) -> Progress:
+    def start(
+        self, batch: int, context: Context = None, *, sweeps: bool = False
+    ) -> Progress | Filling:
+        """State of an evaluation, for `step` and `give`; sweeps: a Progress, for blocks and `sweep`."""
         weights = [layer.masked_weight() for layer in self.layers]  # type: ignore[operator]
         biases = [layer.bias[:, None] for layer in self.layers]  # type: ignore[index]
         order = torch.tensor([i for stage in self.stages for i in stage], device=weights[0].device)
@@ -184,17 +185,24 @@ class Masked(AutoregressiveConditioner):
         plain = not any(self._drops(i) for i in range(len(layers)))
         act = self.act.forward
         hidden = (lambda i, h: act(h)) if plain else self._hidden
-        relu = plain and type(self.act) is nn.ReLU and all(layer.skip is None for layer in layers)
         sizes = [len(stage) for stage in self.stages]
-        return Progress(layers, hidden, sizes, self.per_entry, batch, relu=relu)
+        if sweeps or recorded(weights[0].device.type):
+            return Progress(layers, hidden, sizes, self.per_entry, batch)
+        relu = plain and type(self.act) is nn.ReLU and all(layer.skip is None for layer in layers)
+        return Filling(layers, hidden, sizes, self.per_entry, batch, relu=relu)
 
-    def step(self, state: Progress) -> Tensor:
+    def step(self, state: Progress | Filling) -> Tensor:
+        if isinstance(state, Filling):
+            return state.step()
         if state.stage == state.end:
             begin_block(state, STEPS)
         return step(state)
 
-    def give(self, state: Progress, entries: Tensor) -> None:
-        give(state, entries)
+    def give(self, state: Progress | Filling, entries: Tensor) -> None:
+        if isinstance(state, Filling):
+            state.give(entries)
+        else:
+            give(state, entries)
 
     def sweep(self, state: Progress, entries: Tensor) -> Tensor:
         """Parameters [entries, batch, P] of the block that has begun, given guesses of its entries."""

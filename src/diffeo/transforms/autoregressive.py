@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..errors import ConfigError
 from ..families import Affine, Family
 from ..nets import MADE, AutoregressiveConditioner, make_net
-from ..nets.incremental import recorded
+from ..nets.filling import recorded
 from ..nets.masked import Masked
 from ..nets.ordering import Order
 from ..parts import ContextShape, Shape, register, sum_event
@@ -102,10 +102,12 @@ class Autoregressive(Transform):
 
     def inverse(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         assert isinstance(self.net, AutoregressiveConditioner)
-        x, ladj = self._named(self._solver(), self.family.inverse, self.net, z, context)
+        x, ladj = self._named(
+            self._solver(z.device.type), self.family.inverse, self.net, z, context
+        )
         return x, sum_event(ladj)
 
-    def _solver(self) -> Callable[..., tuple[Tensor, Tensor]]:
+    def _solver(self, device: str) -> Callable[..., tuple[Tensor, Tensor]]:
         assert isinstance(self.net, AutoregressiveConditioner)
         stepwise = self.net.incremental
         exact = incremental if stepwise else sequential
@@ -115,7 +117,7 @@ class Autoregressive(Transform):
         sweeps = self.family.properties.inverse == "analytic"
         if torch.compiler.is_compiling() and not torch.is_grad_enabled():
             return blocked if sweeps and isinstance(self.net, Masked) else exact
-        if recorded():
+        if recorded(device):
             return exact  # sweeps end when nothing moves: a branch on values, without gradients
         # Measured at 32 and 128 stages.
         few = len(self.net.stages) <= 64 or not sweeps

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..nets.incremental import begin_block, end_block
+from ..nets.incremental import Progress, begin_block, end_block
 from ..nets.masked import AutoregressiveConditioner, Masked
 
 FamilyInverse = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -74,7 +74,8 @@ def fixed_point(
     if not isinstance(net, Masked):
         return _whole(inverse, net, z, context)
     columns, back = _by_stage(net, z)
-    state = net.start(len(z), context)
+    state = net.start(len(z), context, sweeps=True)
+    assert isinstance(state, Progress)
     sizes = [len(stage) for stage in net.stages]
     starts = (0, *accumulate(sizes))
     found: list[tuple[Tensor, Tensor]] = []
@@ -111,7 +112,8 @@ def blocked(inverse: FamilyInverse, net: Net, z: Tensor, context: Context) -> tu
     """n sweeps over every block of n stages; after the i-th one its first i stages are right."""
     assert isinstance(net, Masked)
     columns, back = _by_stage(net, z)
-    state = net.start(len(z), context)
+    state = net.start(len(z), context, sweeps=True)
+    assert isinstance(state, Progress)
     starts = (0, *accumulate(len(stage) for stage in net.stages))
     found: list[tuple[Tensor, Tensor]] = []
     while state.stage < len(net.stages):
