@@ -53,6 +53,7 @@ results: .venv/.installed ## Measure again what the documentation shows (two hou
 	$(BIN)/python scripts/numerics.py
 	$(BIN)/python scripts/peers.py
 	$(BIN)/python scripts/tails.py
+	$(if $(DIFFEO_DATA),$(BIN)/python scripts/tables.py,@echo "scripts/tables.py needs DIFFEO_DATA: left out")
 
 wheel: .venv/.installed ## Build the wheel into dist/ and use it outside the checkout
 	bash scripts/check_wheel.sh

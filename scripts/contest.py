@@ -32,7 +32,7 @@ class Learner:
     def __init__(self, rival: Rival, train: Tensor, validation: Tensor, seed: int) -> None:
         torch.manual_seed(seed)
         self.rival, self.train, self.held_out = rival, train, validation
-        self.batch = 128 if len(train) < 5000 else 512
+        self.batch = 256 if len(train) < 5000 else 512
         self.flow = rival.build(train.shape[1])
         if hasattr(self.flow, "initialize"):
             self.flow.eval().initialize(train[:4096])

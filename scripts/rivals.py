@@ -11,18 +11,19 @@ from torch import Tensor, nn
 
 BOUND = 5.0
 GRID: tuple[dict[str, Any], ...] = (
-    {"layers": 3, "width": 64, "bins": 8, "lr": 3e-3},
     {"layers": 3, "width": 64, "bins": 8, "lr": 6e-3, "weight_decay": 0.3},
-    {"layers": 2, "width": 128, "bins": 8, "lr": 3e-3, "weight_decay": 0.3},
-    {"layers": 5, "width": 64, "bins": 8, "lr": 3e-3, "coupling": True},
+    {"layers": 3, "width": 64, "bins": 8, "lr": 1e-2, "weight_decay": 0.3},
+    {"layers": 3, "width": 128, "bins": 8, "lr": 6e-3, "weight_decay": 0.3},
+    {"layers": 5, "width": 64, "bins": 8, "lr": 6e-3, "weight_decay": 0.3, "coupling": True},
 )
 """Of the peers. Autoregressive, as zuko has it by default, but for the last."""
 OURS: tuple[dict[str, Any], ...] = (
-    {"components": 16, "splines": 1, "width": 64, "dropout": 0.1, "lr": 3e-3},
-    {"components": 16, "splines": 1, "width": 64, "dropout": 0.2, "lr": 6e-3, "weight_decay": 0.3},
-    {"components": 16, "splines": 1, "width": 64, "dropout": 0.3, "lr": 6e-3, "weight_decay": 1.0},
-    {"components": 16, "splines": 2, "width": 64, "dropout": 0.1, "lr": 6e-3, "weight_decay": 0.3},
+    {"splines": 1, "width": 128, "dropout": 0.1, "lr": 6e-3, "weight_decay": 0.3},
+    {"splines": 1, "width": 128, "dropout": 0.2, "lr": 1e-2, "weight_decay": 0.3},
+    {"splines": 1, "width": 256, "dropout": 0.3, "lr": 1e-2, "weight_decay": 1.0},
+    {"splines": 2, "width": 128, "dropout": 0.2, "lr": 1e-2, "weight_decay": 0.3},
 )
+COMPONENTS = 16
 
 
 class Density(nn.Module):
@@ -83,16 +84,16 @@ def nflows(d: int, *, layers: int, width: int, bins: int, coupling: bool = False
     return Density(Flow(CompositeTransform(parts), StandardNormal([d])))
 
 
-def diffeo(d: int, *, components: int, splines: int, width: int, dropout: float) -> nn.Module:
-    """p(x_i | x_<i) a mixture of Gaussians (if there are components), splines on its latents; orders in turn."""
+def diffeo(d: int, *, splines: int, width: int, dropout: float) -> nn.Module:
+    """p(x_i | x_<i) a mixture of Gaussians by a MADE, and spline layers on its latents, the order reversed in turn."""
     from diffeo.distributions import StandardNormal
     from diffeo.families import Family, GaussianMixtureCDF, RationalQuadraticSpline
     from diffeo.flow import Flow
-    from diffeo.nets import ResidualMADE
+    from diffeo.nets import MADE
     from diffeo.transforms import Autoregressive, Chain
 
-    net = partial(ResidualMADE, width=width, blocks=2, dropout=dropout)
-    families: list[Family] = [GaussianMixtureCDF(components)] if components else []
+    net = partial(MADE, hidden=(width, width), dropout=dropout)
+    families: list[Family] = [GaussianMixtureCDF(COMPONENTS)]
     families += [RationalQuadraticSpline(8, BOUND) for _ in range(splines)]
     orders = ("given", "reverse")
     layers = [
