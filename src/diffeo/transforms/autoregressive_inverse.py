@@ -30,7 +30,7 @@ WINDOW = 64
 """Stages that are swept together."""
 ADVANCE = 16
 """Stages that must have come to rest before the window moves on."""
-BLOCK = 8
+BLOCK = 4
 """Stages that `blocked` sweeps together."""
 SLACK = 8
 """An entry rests when a sweep moves it by at most SLACK eps max(1, |x|)."""
