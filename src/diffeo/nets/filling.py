@@ -21,8 +21,10 @@ STEPS = 16
 
 def recorded(device: str) -> bool:
     """Whether autograd, torch.compile or torch.func may look at what happens, or autocast changes it."""
-    active: bool = torch._C._are_functorch_transforms_active() or torch.is_autocast_enabled(device)
-    return active or torch.is_grad_enabled() or torch.compiler.is_compiling()
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return True
+    cast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    return cast or bool(torch._C._are_functorch_transforms_active())
 
 
 class Slot(NamedTuple):
