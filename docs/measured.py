@@ -254,6 +254,7 @@ RENDER: dict[str, Callable[[str], str]] = {
     "numerics": numerics,
     "peers": peers,
     "tails": tails,
+    "tables": tables,
     "plane": plane,
     "bsds300": bsds300,
 }
