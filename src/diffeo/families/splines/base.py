@@ -48,7 +48,7 @@ class Spline(Family):
 
     def piece(self, x: Tensor, params: Tensor, inverse: bool) -> tuple[Tensor, Tensor]:
         """The map, or its inverse, and its log-derivative for x in [-bound, bound]; params is [P, ...]."""
-        raise NotImplementedError
+        raise ConfigError(f"{type(self).__name__} has no piece")
 
     def _map(self, x: Tensor, params: Tensor, inverse: bool) -> tuple[Tensor, Tensor]:
         raw = params.movedim(-1, 0)
