@@ -150,7 +150,7 @@ def draw(document: dict[str, Any], path: Path) -> None:
         medians = [table["rows"][n]["train step"]["median"] for n in names]
         colours = ["#4c72b0" if n.startswith("diffeo") else "#b0b0b0" for n in names]
         axis.barh(names[::-1], medians[::-1], color=colours[::-1])
-        axis.set_title(table["size"].replace(", ", "\n", 1), fontsize=8)
+        axis.set_title(table["size"].replace(", ", "\n"), fontsize=8)
         axis.set_xlabel("train step, ms", fontsize=8)
         axis.tick_params(labelsize=7)
         axis.spines[["top", "right"]].set_visible(False)
