@@ -17,12 +17,26 @@ GRID: tuple[dict[str, Any], ...] = (
     {"layers": 5, "width": 64, "bins": 8, "lr": 6e-3, "weight_decay": 0.3, "coupling": True},
 )
 """Of the peers. Autoregressive, as zuko has it by default, but for the last."""
+GRID_LARGE: tuple[dict[str, Any], ...] = (
+    {"layers": 3, "width": 64, "bins": 8, "lr": 1e-2},
+    {"layers": 3, "width": 128, "bins": 8, "lr": 6e-3},
+    {"layers": 3, "width": 256, "bins": 8, "lr": 1e-2},
+    {"layers": 5, "width": 128, "bins": 8, "lr": 6e-3, "coupling": True},
+)
 OURS: tuple[dict[str, Any], ...] = (
     {"splines": 1, "width": 128, "dropout": 0.1, "lr": 6e-3, "weight_decay": 0.3},
     {"splines": 1, "width": 128, "dropout": 0.2, "lr": 1e-2, "weight_decay": 0.3},
     {"splines": 1, "width": 256, "dropout": 0.3, "lr": 1e-2, "weight_decay": 1.0},
     {"splines": 2, "width": 128, "dropout": 0.2, "lr": 1e-2, "weight_decay": 0.3},
 )
+OURS_LARGE: tuple[dict[str, Any], ...] = (
+    {"splines": 1, "width": 256, "lr": 1e-2},
+    {"splines": 2, "width": 256, "lr": 6e-3},
+    {"splines": 1, "below": 1, "width": 256, "lr": 1e-2},
+    {"splines": 2, "width": 128, "dropout": 0.1, "lr": 1e-2, "weight_decay": 0.3},
+)
+LARGE = 5000
+"""Training rows from which on there are the other candidates: overfitting no longer decides."""
 COMPONENTS = 16
 
 
@@ -84,8 +98,11 @@ def nflows(d: int, *, layers: int, width: int, bins: int, coupling: bool = False
     return Density(Flow(CompositeTransform(parts), StandardNormal([d])))
 
 
-def diffeo(d: int, *, splines: int, width: int, dropout: float) -> nn.Module:
-    """p(x_i | x_<i) a mixture of Gaussians by a MADE, and spline layers on its latents, the order reversed in turn."""
+def diffeo(d: int, *, splines: int, width: int, dropout: float = 0.0, below: int = 0) -> nn.Module:
+    """p(x_i | x_<i) a mixture of Gaussians by a MADE, and spline layers on its latents, the order reversed in turn.
+
+    below: spline layers on the side of the data.
+    """
     from diffeo.distributions import StandardNormal
     from diffeo.families import Family, GaussianMixtureCDF, RationalQuadraticSpline
     from diffeo.flow import Flow
@@ -93,8 +110,8 @@ def diffeo(d: int, *, splines: int, width: int, dropout: float) -> nn.Module:
     from diffeo.transforms import Autoregressive, Chain
 
     net = partial(MADE, hidden=(width, width), dropout=dropout)
-    families: list[Family] = [GaussianMixtureCDF(COMPONENTS)]
-    families += [RationalQuadraticSpline(8, BOUND) for _ in range(splines)]
+    families: list[Family] = [RationalQuadraticSpline(8, BOUND) for _ in range(below + splines)]
+    families.insert(below, GaussianMixtureCDF(COMPONENTS))
     orders = ("given", "reverse")
     layers = [
         partial(Autoregressive, family=family, net=net, order=orders[i % 2])
@@ -112,8 +129,12 @@ def rival(build: Any, settings: dict[str, Any]) -> Rival:
     )
 
 
-RIVALS: dict[str, tuple[Rival, ...]] = {
-    "zuko": tuple(rival(zuko, settings) for settings in GRID),
-    "nflows": tuple(rival(nflows, settings) for settings in GRID),
-    "diffeo": tuple(rival(diffeo, settings) for settings in OURS),
-}
+FLOWS = ("zuko", "nflows", "diffeo")
+
+
+def candidates(model: str, rows: int) -> tuple[Rival, ...]:
+    """The settings that a library's flow may choose from, given the number of training rows."""
+    if model == "diffeo":
+        return tuple(rival(diffeo, line) for line in (OURS if rows < LARGE else OURS_LARGE))
+    build = zuko if model == "zuko" else nflows
+    return tuple(rival(build, line) for line in (GRID if rows < LARGE else GRID_LARGE))

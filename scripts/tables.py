@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from contest import Learner, Rival, mixture_weights, race
 from numpy.typing import NDArray
-from rivals import RIVALS
+from rivals import FLOWS, candidates
 from stored import ROOT, provenance, read, write
 
 Array = NDArray[np.float64]
@@ -40,7 +40,7 @@ SPLITS = 2
 REGULARIZATION = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 STARTS = 5
 """Of the Gaussian mixture, at each number of components and each regularization; it ends after them."""
-MODELS = ("gaussian", "mixture", *RIVALS)
+MODELS = ("gaussian", "mixture", *FLOWS)
 SCORES = ROOT / "runs" / "tables"
 """Log-likelihoods of single test rows, for paired differences: they are too many to keep with the results."""
 
@@ -189,8 +189,8 @@ def flows(rivals: tuple[Rival, ...], data: Split, seconds: float, seed: int) -> 
 def measure(name: str, split: int, model: str) -> dict[str, Any]:
     """One row: test log-likelihood per row, mean and standard error over test rows."""
     data = prepare(name, split)
-    if model in RIVALS:
-        found = flows(RIVALS[model], data, SECONDS[name], split)
+    if model in FLOWS:
+        found = flows(candidates(model, len(data.train)), data, SECONDS[name], split)
     else:
         found = gaussian_mixture(data, SECONDS[name], 64 if model == "mixture" else 1)
     row = {
