@@ -51,9 +51,10 @@ def worker(rank, port, queue):
     buffers, grads = outcome(x, 10)
     for g in grads:
         torch.distributed.all_reduce(g)
-    if rank == 0:
-        queue.put([t.tolist() for t in (*buffers, *grads)])
-    torch.distributed.destroy_process_group()
+    queue.put([t.tolist() for t in (*buffers, *grads)])
+    queue.close()
+    queue.join_thread()
+    two_processes.leave()
 
 
 @GLOO
@@ -66,13 +67,14 @@ def test_two_ranks_agree_with_one():
     processes = [context.Process(target=worker, args=(rank, port, queue)) for rank in (0, 1)]
     for p in processes:
         p.start()
-    found = queue.get(timeout=120)
+    found = [queue.get(timeout=120) for _ in processes]
     for p in processes:
         p.join(60)
         assert p.exitcode == 0
     buffers, grads = outcome(data(), 10)
-    for mine, theirs in zip((*buffers, *grads), found, strict=True):
-        assert torch.allclose(mine, torch.tensor(theirs, dtype=torch.float64), atol=1e-9)
+    for theirs in found:
+        for mine, its in zip((*buffers, *grads), theirs, strict=True):
+            assert torch.allclose(mine, torch.tensor(its, dtype=torch.float64), atol=1e-9)
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """What both the single process and the two ranks of test_distributed.py train; `python -m` runs one rank."""
 
+import os
 import sys
 from functools import partial
 
@@ -61,9 +62,22 @@ def trained(folder=None):
     return model, run
 
 
+def leave():
+    """End this rank, when all have come here, without ending the interpreter.
+
+    Gloo's threads may still hold tensors of Python then, and abort the process (pytorch/pytorch#179291).
+    """
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
 if __name__ == "__main__":
     (where,) = sys.argv[1:]
     model, run = trained(f"{where}/run")
     rank = torch.distributed.get_rank()
     curves = run.history["train"], run.history["validation"]
     torch.save((model.state_dict(), curves), f"{where}/{rank}.pt")
+    leave()
