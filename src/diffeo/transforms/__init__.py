@@ -3,7 +3,9 @@
 from .autoregressive import Autoregressive
 from .base import Chain, Inverse, Level, Transform
 from .bnaf import BlockAutoregressive
+from .convolution import InvertibleConv1x1
 from .coupling import Coupling
+from .dequantization import VariationalDequantize
 from .elementwise import Elementwise
 from .gaussianization import MarginalGaussianization
 from .linear import Permutation, Rotation
@@ -28,6 +30,7 @@ __all__ = [
     "Flatten",
     "Halves",
     "Inverse",
+    "InvertibleConv1x1",
     "LULinear",
     "Level",
     "MarginalGaussianization",
@@ -39,6 +42,7 @@ __all__ = [
     "Squeeze",
     "Standardize",
     "Transform",
+    "VariationalDequantize",
     "split_whitened",
     "unsqueeze",
 ]

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import ShapeError
 from ..parts import register
-from ..properties import Properties
-from .base import Context, Transform
+from .linear import LinearMap, wide
 
 
 @register
-class LULinear(Transform):
+class LULinear(LinearMap):
     """z = L U x + b along the first axis (entries of a vector, channels of an image); ladj = positions * sum log U_ii.
 
     L is lower triangular with ones on its diagonal, U upper triangular with exp(s_i) on its; the identity at first.
@@ -24,13 +21,9 @@ class LULinear(Transform):
     arXiv:1906.04032.
     """
 
-    properties = Properties(constant_ladj=True)
-
     def __init__(self, event_shape: Sequence[int], bias: bool = True) -> None:
         super().__init__(event_shape)
-        if not self.event_shape:
-            raise ShapeError("LULinear needs at least one axis, got ()")
-        n = self.event_shape[0]
+        n = self.size
         self.lower = nn.Parameter(torch.zeros(n, n))
         self.upper = nn.Parameter(torch.zeros(n, n))
         self.log_diagonal = nn.Parameter(torch.zeros(n))
@@ -38,44 +31,33 @@ class LULinear(Transform):
 
     def factors(self) -> tuple[Tensor, Tensor]:
         """L and U, [n, n] each."""
-        eye = torch.eye(len(self.lower), dtype=self.lower.dtype, device=self.lower.device)
-        return self.lower.tril(-1) + eye, self.upper.triu(1) + eye * self.log_diagonal.exp()
+        return triangular_factors(self.lower, self.upper, self.log_diagonal.exp())
 
     def matrix(self) -> Tensor:
         """L U, [n, n]."""
         lower, upper = self.factors()
         return lower @ upper
 
-    def _ladj(self, x: Tensor) -> Tensor:
-        positions = math.prod(self.event_shape[1:])
-        return (positions * self.log_diagonal.sum()).to(x.dtype).expand(x.shape[0])
+    def inverse_matrix(self) -> Tensor:
+        return inverse_of_factors(*self.factors())
 
-    def forward(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
-        with torch.autocast(x.device.type, enabled=False):
-            z = self.matrix().to(x.dtype) @ _columns(x)
-            if self.bias is not None:
-                z = z + self.bias.to(x.dtype)
-        return _events(z, x), self._ladj(x)
-
-    def inverse(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
-        lower, upper = (m.to(z.dtype) for m in self.factors())
-        with torch.autocast(z.device.type, enabled=False):
-            x = _columns(z)
-            if self.bias is not None:
-                x = x - self.bias.to(z.dtype)
-            x = torch.linalg.solve_triangular(lower, x, upper=False, unitriangular=True)
-            x = torch.linalg.solve_triangular(upper, x, upper=True)
-        return _events(x, z), -self._ladj(z)
+    def log_det(self) -> Tensor:
+        return self.log_diagonal.sum()
 
     def config(self) -> dict[str, Any]:
         return {"event_shape": self.event_shape, "bias": self.bias is not None}
 
 
-def _columns(x: Tensor) -> Tensor:
-    """[batch, n, *positions] as n rows, one column for each position of each example."""
-    return x.movedim(1, 0).reshape(x.shape[1], -1)
+def triangular_factors(lower: Tensor, upper: Tensor, diagonal: Tensor) -> tuple[Tensor, Tensor]:
+    """L, with ones on its diagonal, and U, with `diagonal` on its; the other halves of the matrices are not read."""
+    lower, upper, diagonal = wide(lower), wide(upper), wide(diagonal)
+    eye = torch.eye(len(lower), dtype=lower.dtype, device=lower.device)
+    return lower.tril(-1) + eye, upper.triu(1) + eye * diagonal
 
 
-def _events(columns: Tensor, like: Tensor) -> Tensor:
-    n, *positions = like.shape[1:]
-    return columns.reshape(n, like.shape[0], *positions).movedim(0, 1)
+def inverse_of_factors(lower: Tensor, upper: Tensor) -> Tensor:
+    """(L U)^-1 by triangular solves, L with ones on its diagonal."""
+    eye = torch.eye(len(lower), dtype=lower.dtype, device=lower.device)
+    below = torch.linalg.solve_triangular(lower, eye, upper=False, unitriangular=True)
+    inverse: Tensor = torch.linalg.solve_triangular(upper, below, upper=True)
+    return inverse
