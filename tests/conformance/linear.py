@@ -10,7 +10,7 @@ from diffeo.distributions import Distribution
 from diffeo.families import Family
 from diffeo.flow import Flow
 from diffeo.nets import Conditioner
-from diffeo.transforms import InvertibleConv1x1, Transform
+from diffeo.transforms import Householder, InvertibleConv1x1, PeriodicConv, Transform
 
 TRANSFORMS: dict[str, Callable[[], Transform]] = {
     "conv1x1": lambda: InvertibleConv1x1(SMALL),
@@ -19,6 +19,13 @@ TRANSFORMS: dict[str, Callable[[], Transform]] = {
     "conv1x1/series": lambda: InvertibleConv1x1((3, 4)),
     "conv1x1_direct": lambda: InvertibleConv1x1(SMALL, "direct"),
     "conv1x1_direct/vector": lambda: InvertibleConv1x1((5,), "direct"),
+    "householder": lambda: Householder((5,), 3),
+    "householder/image": lambda: Householder(SMALL),
+    "householder/1d": lambda: Householder((1,), 2),
+    "periodic_conv": lambda: PeriodicConv(SMALL),
+    "periodic_conv/odd": lambda: PeriodicConv((2, 3, 5)),
+    "periodic_conv/wraps-twice": lambda: PeriodicConv((2, 1, 2), 5),
+    "periodic_conv/pointwise": lambda: PeriodicConv((1, 4, 1), 1),
 }
 FAMILIES: dict[str, Callable[[], Family]] = {}
 DISTRIBUTIONS: dict[str, Callable[[], Distribution]] = {}

@@ -8,11 +8,13 @@ from .coupling import Coupling
 from .dequantization import VariationalDequantize
 from .elementwise import Elementwise
 from .gaussianization import MarginalGaussianization
+from .householder import Householder
 from .linear import Permutation, Rotation
 from .linear_lu import LULinear
 from .multiscale import Split, split_whitened
 from .normalization import ActNorm, BatchNorm, Standardize
 from .partitions import Alternating, Checkerboard, Halves, Mask, Partition
+from .periodic import PeriodicConv
 from .reshape import Flatten, Squeeze, unsqueeze
 from .surjective import Dequantize
 
@@ -29,6 +31,7 @@ __all__ = [
     "Elementwise",
     "Flatten",
     "Halves",
+    "Householder",
     "Inverse",
     "InvertibleConv1x1",
     "LULinear",
@@ -36,6 +39,7 @@ __all__ = [
     "MarginalGaussianization",
     "Mask",
     "Partition",
+    "PeriodicConv",
     "Permutation",
     "Rotation",
     "Split",

@@ -83,7 +83,8 @@ def random_rotation(n: int) -> Tensor:
     """An orthogonal matrix [n, n], uniformly distributed, float64."""
     q, r = torch.linalg.qr(torch.randn(n, n, dtype=torch.float64))
     # The sign of R's diagonal makes the distribution of Q uniform.
-    return q * r.diagonal().sgn()
+    rotation: Tensor = q * r.diagonal().sgn()
+    return rotation
 
 
 @register
