@@ -18,6 +18,7 @@ from .properties import Kind, Properties
 from .rows import chunked, context_rows, expand, show
 from .transforms import Chain, Level, Transform
 from .transforms.base import Context, Noise, common_context_shape
+from .transforms.reversible import Memory, run
 
 if TYPE_CHECKING:
     from .view import FlowDistribution
@@ -29,7 +30,8 @@ class Flow(Part):
 
     transform: a Transform. base: a distribution of the latent; N(0, I) if None. embedding: a network applied to each
     context row once; the parts then see its output. It is a Conditioner with that context, such as a DeepSet, or any
-    module that takes the context as its one argument.
+    module that takes the context as its one argument. `flow.memory = "reversible"`: backward recomputes the activations
+    of log_prob through the inverse instead of storing them, from then on; a choice of this process, not saved.
 
     Raises ShapeError, DomainError or ConfigError where the parts do not fit, and for a context that no part reads.
     """
@@ -65,6 +67,7 @@ class Flow(Part):
         self.base = base
         self.embedding = embedding
         self.provenance: dict[str, Any] = {}
+        self.memory: Memory = "plain"
 
     # -- what it is ---------------------------------------------------------------------------------------------------
 
@@ -124,6 +127,7 @@ class Flow(Part):
             embedding=self.embedding,
             context_shape=self.context_shape,
         )
+        flow.memory = self.memory
         return flow.train(self.training)
 
     @property
@@ -178,11 +182,7 @@ class Flow(Part):
         return base + ladj
 
     def _forward(self, x: Tensor, context: Context, noise: Noise) -> tuple[Tensor, Tensor]:
-        if self.transform.stochastic:
-            z, ladj = self.transform(x, context, noise)
-        else:
-            z, ladj = self.transform(x, context)
-        return z, ladj
+        return run(self.memory, self.transform, x, context, noise)
 
     def encode(
         self, x: Tensor, context: Context = None, *, batch_size: int | None = None

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..errors import ConfigError, ConvergenceError, DirectionError, DomainError, ShapeError
 from ..parts import ContextShape, Part, Shape, as_context_shape, as_shape, register
 from ..properties import Properties
+from .reversible import Apply, Step, generator_kept
 
 Context = Tensor | dict[str, Tensor] | None
 Noise = Tensor | tuple["Noise", ...] | None
@@ -90,6 +91,24 @@ class Transform(Part):
     ) -> Noise:
         """Noise for n examples, drawn under `generator` (or its centre); None for a deterministic map."""
         return None
+
+    def steps(self, noise: Noise = None) -> list[Step]:
+        """What this transform does, one step after the other, for a backward pass that recomputes activations."""
+        return [Apply(self, noise)]
+
+    def recompute(
+        self, z: Tensor, context: Context = None
+    ) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
+        """From an output z alone: leaves, z and ladj with the graph of forward; called with gradients on.
+
+        The last leaf is x. Where there are several, the gradient of x is the sum of theirs.
+        """
+        # Both passes draw the same dropout masks.
+        with torch.no_grad(), generator_kept(z.device):
+            x, _ = self.inverse(z, context)
+        x = x.detach().requires_grad_()
+        z, ladj = self(x, context)
+        return (x,), z, ladj
 
     @property
     def levels(self) -> tuple[Level, ...]:
@@ -207,6 +226,10 @@ class Chain(Transform):
         if not self.stochastic:
             return None
         return tuple(p.draw(n, generator=generator, center=center, like=like) for p in self)
+
+    def steps(self, noise: Noise = None) -> list[Step]:
+        noises = noise if isinstance(noise, tuple) else (None,) * len(self)
+        return [step for part, n in zip(self, noises, strict=True) for step in part.steps(n)]
 
     @property
     def levels(self) -> tuple[Level, ...]:

@@ -98,15 +98,31 @@ class Coupling(Transform):
         params = self._params(visible, changed, context)
         apply = self.family.inverse if inverse else self.family
         value, ladj = self._named(apply, changed, params)
+        return self.partition.merge(x, visible, value), self._total(x, ladj)
+
+    def _total(self, x: Tensor, ladj: Tensor) -> Tensor:
         exact_zero = self.family.properties.volume_preserving
-        total = x.new_zeros(x.shape[0]) if exact_zero else self.partition.sum(ladj)
-        return self.partition.merge(x, visible, value), total
+        return x.new_zeros(x.shape[0]) if exact_zero else self.partition.sum(ladj)
 
     def forward(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         return self._map(x, context, inverse=False)
 
     def inverse(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         return self._map(z, context, inverse=True)
+
+    def recompute(
+        self, z: Tensor, context: Context = None
+    ) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
+        """One evaluation of the network, to which z shows what x does; leaves: the event as seen, and as changed."""
+        seen = z.detach().requires_grad_()
+        visible, changed = self.partition.split(seen)
+        params = self._params(visible, changed, context)
+        with torch.no_grad():
+            value, _ = self._named(self.family.inverse, changed, params)
+            x = self.partition.merge(z, visible, value)
+        x = x.detach().requires_grad_()
+        value, ladj = self._named(self.family, self.partition.split(x)[1], params)
+        return (seen, x), self.partition.merge(seen, visible, value), self._total(x, ladj)
 
     @torch.no_grad()
     def initialize(self, x: Tensor, context: Context = None) -> Tensor:

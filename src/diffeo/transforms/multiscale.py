@@ -22,6 +22,7 @@ from ..parts import Shape, as_shape, register
 from .base import Chain, Context, Level, Noise, Transform
 from .coupling import Coupling
 from .partitions import Halves, Partition
+from .reversible import Rearrange, State, Step
 
 
 @register
@@ -107,6 +108,25 @@ class Split(Transform):
     def initialize_inverse(self, z: Tensor, context: Context = None) -> Tensor:
         out, inner = self._parts(z)
         return self.partition.merge(out, self.rest.initialize_inverse(inner, context), out)
+
+    def steps(self, noise: Noise = None) -> list[Step]:
+        def leave(state: State) -> State:
+            kept, out = self.partition.split(state[0])
+            return (kept, *state[1:], out)
+
+        def come_back(state: State) -> State:
+            kept, *others, out = state
+            return (self.partition.merge(out, kept, out), *others)
+
+        def join(state: State) -> State:
+            z, *others, out = state
+            return (self._join(out, z), *others)
+
+        def part(state: State) -> State:
+            out, inner = self._parts(state[0])
+            return (inner, *state[1:], out)
+
+        return [Rearrange(leave, come_back), *self.rest.steps(noise), Rearrange(join, part)]
 
     @property
     def stochastic(self) -> bool:
