@@ -56,7 +56,7 @@ def density(task: Task) -> dict[str, Any]:
 def family(task: Task) -> dict[str, Any]:
     """The same after a number of steps, by name of a model or a family of `universal`."""
     name, data, seed, lr = task
-    hyper, training = universal.settings(name)
+    hyper, training = universal.settings(name, data, lr)
     build = partial(universal.stacked, name, hyper) if name in universal.STACKED else None
     return measure(name, hyper, plane(data, seed), training | {"seed": seed, "lr": lr}, build=build)
 
