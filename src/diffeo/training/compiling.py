@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..flow import Flow
+from .auxiliary import auxiliary
 from .settings import TrainingSettings
 
 _COUNT = itertools.count()
@@ -23,9 +24,16 @@ WORTH_STEPS, WORTH_MINUTES = 10_000, 20.0
 
 
 def loss_function(flow: Flow) -> LossFunction:
-    """-share * sum of w log p(x | context): one process's part of the mean over the global batch."""
+    """-share * sum of w log p(x | context): one process's part of the mean over the global batch.
+
+    Of a flow with an extra loss, [2]: that number, and the same of the extra loss.
+    """
+    extra = auxiliary(flow)
 
     def loss(x: Tensor, context: Any, weights: Tensor | None, noise: Any, share: float) -> Tensor:
+        if extra is not None:
+            rows = torch.stack(extra(x, context, noise))
+            return share * (rows if weights is None else weights * rows).sum(1)
         log_prob: Tensor = flow(x, context, noise=noise)
         total = (log_prob if weights is None else weights * log_prob).sum()
         return -share * total
@@ -78,7 +86,7 @@ class CompiledLoss:
         parameters = [p for p in self.flow.parameters() if p.requires_grad]
         try:
             with torch.random.fork_rng():
-                torch.autograd.grad(self._run(*args), parameters, allow_unused=True)
+                torch.autograd.grad(self._run(*args).sum(), parameters, allow_unused=True)
         except Exception as error:
             reason = str(error).strip().splitlines() or [type(error).__name__]
             warnings.warn(

@@ -59,6 +59,7 @@ class MaximumLikelihood(pl.LightningModule):
         self.best = Best(settings.patience)
         self._weights = list(flow.parameters())
         self._sum, self._count = 0.0, 0
+        self._extra: Tensor | None = None
         self._earlier = 0.0
         self._start = time.monotonic()
         self.resumed = state is not None
@@ -100,6 +101,10 @@ class MaximumLikelihood(pl.LightningModule):
         seed_layers(self.device, s.seed, batch.step, rank)
         loss = self._loss(*self._inputs)
         self._last = loss.detach()
+        if loss.ndim:
+            # What is shown as the loss, in curves and messages, is the likelihood alone.
+            self._last, self._extra = self._last
+            loss = loss.sum()
         return loss
 
     def configure_gradient_clipping(
@@ -132,7 +137,7 @@ class MaximumLikelihood(pl.LightningModule):
         def again() -> Tensor:
             seed_layers(self.device, self.settings.seed, self.step, place()[0])
             with self.trainer.precision_plugin.forward_context():
-                return loss_function(self.flow)(*self._inputs)
+                return loss_function(self.flow)(*self._inputs).sum()
 
         what = f"the gradient's norm is {norm}" if math.isfinite(loss) else f"the loss is {loss}"
         why = diagnose(self.flow, self._inputs[0], again)
@@ -146,7 +151,8 @@ class MaximumLikelihood(pl.LightningModule):
         if self.averages is not None:
             self.averages.update()
         if self.step % LOG_EVERY == 0:
-            self._log(train=float(self._last), lr=self._optimizer().param_groups[0]["lr"])
+            extra = {} if self._extra is None else {"auxiliary": float(self._extra)}
+            self._log(train=float(self._last), lr=self._optimizer().param_groups[0]["lr"], **extra)
         if self.held_out is not None and self.step % self.every == 0:
             self.validate()
         if self.best.stopped:
@@ -222,10 +228,12 @@ class MaximumLikelihood(pl.LightningModule):
         return -total / weight if weight else math.nan
 
     def record(self) -> None:
-        """Append the mean training loss since the last record to the history."""
+        """Append the mean training loss since the last record to the history, and the extra loss of the last step."""
         if self._count:
             self.history["train"].append((self.step, self._sum / self._count))
             self._sum, self._count = 0.0, 0
+            if self._extra is not None:
+                self.history.setdefault("auxiliary", []).append((self.step, float(self._extra)))
 
     def _moved(self, value: Any) -> Any:
         if isinstance(value, Tensor):

@@ -9,6 +9,7 @@ from .dequantization import VariationalDequantize
 from .elementwise import Elementwise
 from .gaussianization import MarginalGaussianization
 from .householder import Householder
+from .label_prior import LabelPrior
 from .linear import Permutation, Rotation
 from .linear_lu import LULinear
 from .multiscale import Split, split_whitened
@@ -35,6 +36,7 @@ __all__ = [
     "Inverse",
     "InvertibleConv1x1",
     "LULinear",
+    "LabelPrior",
     "Level",
     "MarginalGaussianization",
     "Mask",
