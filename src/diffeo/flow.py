@@ -21,6 +21,7 @@ from .transforms.base import Context, Noise, common_context_shape
 from .transforms.reversible import Memory, run
 
 if TYPE_CHECKING:
+    from .freezing import FrozenFlow
     from .view import FlowDistribution
 
 
@@ -30,8 +31,8 @@ class Flow(Part):
 
     transform: a Transform. base: a distribution of the latent; N(0, I) if None. embedding: a network applied to each
     context row once; the parts then see its output. It is a Conditioner with that context, such as a DeepSet, or any
-    module that takes the context as its one argument. `flow.memory = "reversible"`: backward recomputes the activations
-    of log_prob through the inverse instead of storing them, from then on; a choice of this process, not saved.
+    module that takes the context as its one argument. `flow.memory = "reversible"`: from then on, backward recomputes
+    the activations of log_prob through the inverse instead of storing them (see `diffeo.transforms.reversible.run`).
 
     Raises ShapeError, DomainError or ConfigError where the parts do not fit, and for a context that no part reads.
     """
@@ -312,6 +313,17 @@ class Flow(Part):
         from .resizing import resized
 
         return resized(self, event_shape)
+
+    def frozen(self) -> FrozenFlow:
+        """A fixed copy for sampling and scoring: the same numbers in eval mode, from weights without gradients.
+
+        Runs of parts that are linear along the first axis, such as ActNorm and InvertibleConv1x1, become one matrix
+        whose inverse and log|det| are computed once. Later changes of this flow do not reach the copy, which cannot be
+        trained, saved or resized. `fast = flow.frozen()`, or `with flow.frozen() as fast:`.
+        """
+        from .freezing import frozen
+
+        return frozen(self)
 
     # -- files --------------------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from ..errors import ConfigError
 from ..flow import Flow
+from ..transforms.reversible import Memory
 from .rows import Once, Repeated, Rows, Stream, gather, unpack
 from .settings import TrainingSettings, checked
 
@@ -75,6 +76,7 @@ def fit(
     from .interrupts import interrupts
 
     chosen: TrainingSettings = checked(TrainingSettings, settings, "fit").budget()
+    chosen = _compilable(chosen, chosen.memory or flow.memory)
     home = flow.device
     rows, held_out = _sources(data, validation, context, weights)
     for source in (rows, held_out):
@@ -83,7 +85,13 @@ def fit(
             flow.check(*source.head(1))
     state = _read(folder, rows, chosen) if resume else None
     logs = [*loggers, *chosen.loggers]
-    with torch.random.fork_rng(), _threads(chosen.threads), _quiet(), interrupts() as interrupted:
+    with (
+        torch.random.fork_rng(),
+        _threads(chosen.threads),
+        _memory(flow, chosen.memory),
+        _quiet(),
+        interrupts() as interrupted,
+    ):
         torch.manual_seed(chosen.seed)
         if state is None:
             _initialize(flow, rows, chosen)
@@ -106,6 +114,18 @@ def fit(
     if best.weights is not None:
         metrics |= {"validation": best.value, "best_step": float(best.step)}
     return Run(flow, metrics, module.history, chosen, module.stopped)
+
+
+def _compilable(settings: TrainingSettings, memory: Memory) -> TrainingSettings:
+    """compile `auto` is off where backward recomputes. Raises ConfigError for `on`."""
+    if memory == "plain" or settings.compile == "off":
+        return settings
+    if settings.compile == "on":
+        raise ConfigError(
+            f"compile = 'on' compiles the whole loss, which then stores all activations, but memory is {memory!r}: "
+            "leave out one of them, or compile single networks before, as in coupling.net.compile()"
+        )
+    return settings.model_copy(update={"compile": "off"})
 
 
 Source = Rows | DataLoader[Any]
@@ -235,8 +255,14 @@ def _train(
     if folder is not None and main_process():
         assert module.checkpoint is not None
         module.checkpoint.begin(fresh=not module.resumed)
-    logs = make_loggers(loggers, None if folder is None else Path(folder), start)
     callbacks: list[Callback] = []
+    more: tuple[str, ...] = ()
+    if module.flow.memory == "reversible":
+        from .memory import ReconstructionWatch
+
+        callbacks.append(ReconstructionWatch())
+        more = ("reconstruction",)
+    logs = make_loggers(loggers, None if folder is None else Path(folder), start, more)
     if progress:
         from .progress import BudgetBar
 
@@ -291,6 +317,17 @@ def _threads(n: int | None) -> Iterator[None]:
     finally:
         if n is not None:
             torch.set_num_threads(before)
+
+
+@contextmanager
+def _memory(flow: Flow, memory: Memory | None) -> Iterator[None]:
+    """Train with this `flow.memory`, and leave it as it was."""
+    before = flow.memory
+    flow.memory = memory or before
+    try:
+        yield
+    finally:
+        flow.memory = before
 
 
 @contextmanager

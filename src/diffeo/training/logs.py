@@ -21,11 +21,15 @@ CSV = "metrics.csv"
 
 
 class Metrics(Logger):
-    """metrics.csv: a line per logged step, appended when a checkpoint is written; lines after `start` are cut off."""
+    """metrics.csv: a line per logged step, appended when a checkpoint is written; lines after `start` are cut off.
 
-    def __init__(self, folder: str | Path, start: int = 0) -> None:
+    more: columns beside the usual ones.
+    """
+
+    def __init__(self, folder: str | Path, start: int = 0, more: Iterable[str] = ()) -> None:
         super().__init__()
         self.path = Path(folder) / CSV
+        self.columns = (*COLUMNS, *more)
         self._lines: list[list[Any]] = []
         if main_process():
             self._begin(start)
@@ -43,7 +47,7 @@ class Metrics(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        self._lines.append([step, *(metrics.get(name, "") for name in COLUMNS[1:])])
+        self._lines.append([step, *(metrics.get(name, "") for name in self.columns[1:])])
 
     @rank_zero_only
     def save(self) -> None:
@@ -60,10 +64,10 @@ class Metrics(Logger):
             lines = [
                 row
                 for row in rows
-                if len(row) == len(COLUMNS) and row[0].isdigit() and int(row[0]) <= start
+                if len(row) == len(self.columns) and row[0].isdigit() and int(row[0]) <= start
             ]
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([COLUMNS, *lines])
+        csv.writer(text, lineterminator="\n").writerows([self.columns, *lines])
         self._write("w", text.getvalue())
 
     def _write(self, mode: str, text: str) -> None:
@@ -75,13 +79,16 @@ class Metrics(Logger):
 
 
 def make_loggers(
-    chosen: Iterable[Logger | str | Mapping[str, Any]], folder: Path | None, start: int = 0
+    chosen: Iterable[Logger | str | Mapping[str, Any]],
+    folder: Path | None,
+    start: int = 0,
+    more: Iterable[str] = (),
 ) -> list[Logger]:
     """Loggers from `csv`, `tensorboard`, {class path: arguments} or objects; csv is always there with a folder.
 
     Raises ConfigError for a name that is no logger, or arguments that it does not take.
     """
-    logs: list[Logger] = [] if folder is None else [Metrics(folder, start)]
+    logs: list[Logger] = [] if folder is None else [Metrics(folder, start, more)]
     for item in chosen:
         if isinstance(item, Logger):
             logs.append(item)

@@ -56,6 +56,11 @@ class TrainingSettings(BaseModel):
     )
     precision: Literal["32", "bf16"] = "32"
     compile: Literal["off", "on", "auto"] = "off"
+    memory: Literal["plain", "checkpoint", "reversible"] | None = Field(
+        None,
+        description="what backward stores: all, each layer's input, or nothing that the inverse brings back; "
+        "None: as flow.memory says",
+    )
     checkpoint_minutes: float | None = Field(
         1.0, gt=0, description="wall time between two checkpoints"
     )

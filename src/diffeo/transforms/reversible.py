@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ from ..errors import ConfigError, DirectionError
 if TYPE_CHECKING:
     from .base import Context, Noise, Transform
 
-Memory = Literal["plain", "reversible"]
+Memory = Literal["plain", "checkpoint", "reversible"]
 Storage = Literal["reversible", "checkpoint", "plain"]
 State = tuple[Tensor, ...]
 
@@ -45,10 +45,6 @@ class Apply:
             return "plain"
         exact = declared.kind == "exact" and declared.inverse == "analytic"
         return "reversible" if exact and not self.transform.stochastic else "checkpoint"
-
-    @property
-    def name(self) -> str:
-        return self.transform.name
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -84,7 +80,7 @@ class Rearrange:
 
     do: Callable[[State], State]
     back: Callable[[State], State]
-    name: str = ""
+    transform: None = None
     storage: Storage = "reversible"
 
     @property
@@ -109,13 +105,15 @@ Step = Apply | Rearrange
 def run(
     memory: str, transform: Transform, x: Tensor, context: Context = None, noise: Noise = None
 ) -> tuple[Tensor, Tensor]:
-    """z and ladj of a transform; with memory `reversible`, backward needs the activations of one layer, not of all.
+    """z and ladj of a transform, with what `memory` says of the activations that backward needs.
 
-    Gradients are then those of ordinary backpropagation, up to the error of the inverse; second derivatives raise
-    DirectionError. Raises ConfigError for another memory than `plain` or `reversible`.
+    `plain` stores them; `reversible` recomputes those of one layer after the other from the output, through the
+    inverse, and where a layer declares no analytic one, from its input; `checkpoint`: from its input, everywhere.
+    Gradients are those of ordinary backpropagation, with `reversible` up to the error of the inverse, and its second
+    derivatives raise DirectionError. Raises ConfigError for another memory.
     """
-    if memory not in ("plain", "reversible"):
-        raise ConfigError(f"memory must be plain or reversible, got {memory!r}")
+    if memory not in get_args(Memory):
+        raise ConfigError(f"memory must be one of {', '.join(get_args(Memory))}, got {memory!r}")
     # Without gradients there is nothing to store, and a compiler decides itself what it keeps.
     if memory == "plain" or not torch.is_grad_enabled() or torch.compiler.is_compiling():
         if transform.stochastic:
@@ -125,15 +123,18 @@ def run(
         return z, ladj
     state: State = (x,)
     total: Tensor | None = None
-    for steps in runs(transform, noise):
-        state, ladj = _STORE[steps[0].storage](steps, state, context)
+    for storage, steps in runs(transform, noise):
+        if memory == "checkpoint" and storage == "reversible":
+            storage = "checkpoint"
+        state, ladj = _STORE[storage](steps, state, context)
         total = _add(total, ladj)
     return state[0], x.new_zeros(x.shape[0]) if total is None else total
 
 
-def runs(transform: Transform, noise: Noise = None) -> list[list[Step]]:
-    """The steps of a transform, in groups that are neighbours and are stored in the same way."""
-    return [list(group) for _, group in groupby(transform.steps(noise), key=lambda s: s.storage)]
+def runs(transform: Transform, noise: Noise = None) -> list[tuple[Storage, list[Step]]]:
+    """The steps of a transform; neighbours that are stored in the same way are one run."""
+    grouped = groupby(transform.steps(noise), key=lambda step: step.storage)
+    return [(storage, list(steps)) for storage, steps in grouped]
 
 
 def _add(total: Tensor | None, ladj: Tensor | None) -> Tensor | None:
