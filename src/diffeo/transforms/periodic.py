@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -87,13 +88,42 @@ class PeriodicConv(Transform):
             waves = torch.view_as_real(torch.fft.rfft2(wide(z)))
             # [B, C, H, W', 2] as columns of one real system at each frequency.
             right = waves.permute(2, 3, 4, 1, 0).flatten(2, 3)
-            solved = torch.linalg.solve(_real_matrix(self.spectrum()), right)
-            waves = solved.unflatten(2, (2, -1)).permute(4, 3, 0, 1, 2)
+            waves = self._solve(right).unflatten(2, (2, -1)).permute(4, 3, 0, 1, 2)
             x = torch.fft.irfft2(torch.view_as_complex(waves.contiguous()), s=z.shape[2:])
             return x.to(z.dtype), self._ladj(z, -1)
 
+    def _solve(self, right: Tensor) -> Tensor:
+        """K^-1 times columns [H, W', 2C, n], real parts above imaginary ones."""
+        solved: Tensor = torch.linalg.solve(_real_matrix(self.spectrum()), right)
+        return solved
+
     def config(self) -> dict[str, Any]:
         return {"event_shape": self.event_shape, "kernel": self.kernel}
+
+    def frozen(self) -> PeriodicConv:
+        """The same map with log|det| and the inverse of every K as constants."""
+        return _FixedPeriodicConv(self)
+
+
+class _FixedPeriodicConv(PeriodicConv):
+    inverses: Tensor
+    constant: Tensor
+
+    @torch.no_grad()
+    def __init__(self, conv: PeriodicConv) -> None:
+        Transform.__init__(self, conv.event_shape)
+        self.kernel = conv.kernel
+        self.weight = conv.weight
+        exact = copy.deepcopy(conv).cpu().double()
+        inverses = torch.linalg.inv(_real_matrix(exact.spectrum()))
+        self.register_buffer("inverses", inverses.to(conv.weight))
+        self.register_buffer("constant", exact.log_det().to(conv.weight))
+
+    def log_det(self) -> Tensor:
+        return self.constant
+
+    def _solve(self, right: Tensor) -> Tensor:
+        return wide(self.inverses).to(right.dtype) @ right
 
 
 def _real_matrix(spectrum: Tensor) -> Tensor:
