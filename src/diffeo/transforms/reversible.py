@@ -27,6 +27,33 @@ State = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
+class Autocast:
+    """The autocast state of a forward pass, for its recomputation."""
+
+    device: str
+    enabled: bool
+    dtype: torch.dtype
+
+    @classmethod
+    def now(cls, device: str) -> Autocast:
+        return cls(device, torch.is_autocast_enabled(device), torch.get_autocast_dtype(device))
+
+    def on(self) -> torch.autocast:
+        # Weights cast without gradients must not be found in the cache by what needs them.
+        return torch.autocast(
+            self.device, dtype=self.dtype, enabled=self.enabled, cache_enabled=False
+        )
+
+
+@dataclass(frozen=True)
+class Given:
+    """What forward ran with: the context, its tensors leaves of their own, and the autocast state."""
+
+    context: Context
+    autocast: Autocast
+
+
+@dataclass(frozen=True)
 class Apply:
     """The step of one transform: it maps the running value."""
 
@@ -61,10 +88,12 @@ class Apply:
         return (self.transform.inverse(state[0], context)[0], *state[1:])
 
     def pull(
-        self, state: State, grads: State, ladj_grad: Tensor, context: Context, wrt: list[Tensor]
+        self, state: State, grads: State, ladj_grad: Tensor, wrt: list[Tensor], given: Given
     ) -> tuple[State, State, list[Tensor | None]]:
         """The state before this step, the gradients there, and those to `wrt`, the others that it depends on."""
-        leaves, z, ladj = self.transform.recompute(state[0], context)
+        # Only what forward ran under autocast: backward runs in the dtypes that it finds.
+        with torch.enable_grad(), given.autocast.on():
+            leaves, z, ladj = self.transform.recompute(state[0], given.context)
         pairs = [(o, g) for o, g in ((z, grads[0]), (ladj, ladj_grad)) if o.requires_grad]
         outputs, gradients = zip(*pairs, strict=True)
         found = torch.autograd.grad(outputs, [*leaves, *wrt], gradients, allow_unused=True)
@@ -94,7 +123,7 @@ class Rearrange:
         return self.back(state)
 
     def pull(
-        self, state: State, grads: State, ladj_grad: Tensor, context: Context, wrt: list[Tensor]
+        self, state: State, grads: State, ladj_grad: Tensor, wrt: list[Tensor], given: Given
     ) -> tuple[State, State, list[Tensor | None]]:
         return self.back(state), self.back(grads), [None] * len(wrt)
 
@@ -207,7 +236,7 @@ class _Recomputed(torch.autograd.Function):
         state: State = tensors[: run.states]
         device = state[0].device
         ctx.run = run
-        ctx.autocast = _Autocast.now(device.type)
+        ctx.autocast = Autocast.now(device.type)
         ctx.generators = []
         total: Tensor | None = None
         with ctx.autocast.on():
@@ -237,43 +266,24 @@ class _Recomputed(torch.autograd.Function):
         grads: State = tuple(grads_list)
         n = len(grads)
         state: State = ctx.saved_tensors[:n]
-        given = [
+        contexts = [
             t.detach().requires_grad_(t.requires_grad)
             for t in ctx.saved_tensors[n : n + run.contexts]
         ]
-        context = _with_tensors(run.context, given)
-        wanted = [t for t in given if t.requires_grad]
+        given = Given(_with_tensors(run.context, contexts), ctx.autocast)
+        wanted = [t for t in contexts if t.requires_grad]
         sums: dict[Tensor, Tensor] = {}
         device = state[0].device
-        with torch.enable_grad(), ctx.autocast.on(), generator_kept(device):
+        with generator_kept(device):
             for step, generator in zip(reversed(run.steps), reversed(ctx.generators), strict=True):
                 if generator is not None:
                     set_generator(device, generator)
                 wrt: list[Tensor] = [*wanted, *step.parameters]
-                state, grads, found = step.pull(state, grads, ladj_grad, context, wrt)
+                state, grads, found = step.pull(state, grads, ladj_grad, wrt, given)
                 for t, g in zip(wrt, found, strict=True):
                     if g is not None:
                         sums[t] = sums[t] + g if t in sums else g
-        return (None, *grads, *(sums.get(t) for t in (*given, *run.parameters)))
-
-
-@dataclass(frozen=True)
-class _Autocast:
-    """The autocast state of a forward pass, for its recomputation."""
-
-    device: str
-    enabled: bool
-    dtype: torch.dtype
-
-    @classmethod
-    def now(cls, device: str) -> _Autocast:
-        return cls(device, torch.is_autocast_enabled(device), torch.get_autocast_dtype(device))
-
-    def on(self) -> torch.autocast:
-        # Weights cast without gradients must not be found in the cache by what needs them.
-        return torch.autocast(
-            self.device, dtype=self.dtype, enabled=self.enabled, cache_enabled=False
-        )
+        return (None, *grads, *(sums.get(t) for t in (*contexts, *run.parameters)))
 
 
 def _tensors(context: Context) -> list[Tensor]:
