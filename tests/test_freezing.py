@@ -12,6 +12,7 @@ from tests.conformance.shared import CONTEXT, SMALL, build, conv, mlp
 from diffeo.errors import ConfigError, TrainingError
 from diffeo.flow import Flow
 from diffeo.freezing import FixedLinear
+from diffeo.nets.convolutional import WeightNormConv
 from diffeo.testing import randomize
 from diffeo.testing.randomize import draw_context
 from diffeo.transforms import (
@@ -136,6 +137,11 @@ def test_runs_of_linear_parts_become_one() -> None:
         "Split",
     ]  # fmt: skip
     assert _names(list(deep)[-1].rest) == ["FixedLinear", "Coupling", "FixedLinear", "Flatten"]
+
+
+def test_weight_normalization_is_folded() -> None:
+    fast = build("realnvp", SMALL, scales=2, width=2)().frozen()
+    assert not any(isinstance(m, WeightNormConv) for m in fast.modules())
 
 
 def test_large_means_do_not_cancel_in_float32() -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from .errors import ConfigError, TrainingError
 from .flow import Flow
+from .nets.convolutional import WeightNormConv
 from .properties import Properties
 from .transforms import ActNorm, BatchNorm, Chain, Inverse, Permutation, Standardize, Transform
 from .transforms.base import Context
@@ -75,6 +76,8 @@ def _folded(module: nn.Module) -> nn.Module:
         return Chain(module.event_shape, [_folded(part) for part in fused(_flat(module))])
     if isinstance(module, LinearMap):
         return FixedLinear([module])
+    if isinstance(module, WeightNormConv):
+        return _plain(module)
     own = getattr(module, "frozen", None)
     if own is not None:
         replaced: nn.Module = own()
@@ -83,6 +86,16 @@ def _folded(module: nn.Module) -> nn.Module:
         if child is not None:
             setattr(module, name, _folded(child))
     return module
+
+
+def _plain(conv: WeightNormConv) -> nn.Conv2d:
+    """The convolution with its normalized kernel as a constant."""
+    weight = conv.weight().detach()
+    out, inner, kernel, _ = weight.shape
+    plain = nn.utils.skip_init(nn.Conv2d, inner, out, kernel, padding=kernel // 2)
+    plain.weight, plain.bias = nn.Parameter(weight, requires_grad=False), conv.bias
+    assert isinstance(plain, nn.Conv2d)
+    return plain
 
 
 def _flat(chain: Chain) -> Iterator[Transform]:
