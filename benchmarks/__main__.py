@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from diffeo.files import write_atomically
 from diffeo.training.machines import processor
@@ -35,9 +36,8 @@ WARM_UP = 3
 Call = Callable[[], object]
 
 
-def calls(contestant: Contestant, size: Size, *, compiled: bool) -> dict[str, Call]:
+def calls(contestant: Contestant, x: Tensor, *, compiled: bool) -> dict[str, Call]:
     """What is timed, by name."""
-    x = torch.randn(size.batch, size.features)
     log_prob, sample = contestant.log_prob, contestant.sample
     if compiled:
         log_prob = torch.compile(log_prob, dynamic=False)
@@ -56,16 +56,20 @@ def calls(contestant: Contestant, size: Size, *, compiled: bool) -> dict[str, Ca
     }
 
 
+def batch_of(size: Size) -> Tensor:
+    return torch.randn(size.batch, size.features)
+
+
 def prepare(size: Size, compile_all: bool) -> tuple[dict[str, dict[str, Call]], dict[str, Any]]:
     """Every contestant's calls, by "name" or "name, compiled"; and how long compiling took, or why it failed."""
     entered: dict[str, dict[str, Call]] = {}
     compiling: dict[str, Any] = {}
     for name in installed(size):
-        entered[name] = calls(build(name, size), size, compiled=False)
+        entered[name] = calls(build(name, size), batch_of(size), compiled=False)
         if not compile_all:
             continue
         torch._dynamo.reset()
-        made = calls(build(name, size), size, compiled=True)
+        made = calls(build(name, size), batch_of(size), compiled=True)
         start = time.perf_counter()
         try:
             for call in made.values():
@@ -100,7 +104,7 @@ def interleaved(entered: dict[str, dict[str, Call]], repeats: int) -> dict[str, 
 def peak_memory(name: str, size: Size) -> None:
     """Print the MiB by which resident memory grows over three train steps, at most (in a process of its own; Linux)."""
     contestant = build(name, size)
-    step = calls(contestant, size, compiled=False)["train step"]
+    step = calls(contestant, batch_of(size), compiled=False)["train step"]
     Path("/proc/self/clear_refs").write_text("5")  # the peak so far is that of the imports
     before = resident("VmRSS")
     for _ in range(3):
