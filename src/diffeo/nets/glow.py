@@ -32,7 +32,13 @@ class _ScaledConv(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel: int, *, std: float = 0.0, rate: float = 1.0
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        *,
+        std: float = 0.0,
+        rate: float = 1.0,
     ) -> None:
         super().__init__()
         self.rate = rate
@@ -54,11 +60,11 @@ class _ScaledConv(nn.Module):
             return F.conv2d(x, _layout(weight), shift)
         edge = self.edge * rows
         reach = weight.shape[-1] // 2
-        border = F.pad(
-            edge.new_zeros(1, 1, x.shape[2], x.shape[3]), (reach,) * 4, value=1.0
-        )
+        border = F.pad(edge.new_zeros(1, 1, x.shape[2], x.shape[3]), (reach,) * 4, value=1.0)
         if x.shape[1] < len(weight):
-            x = torch.cat((F.pad(x, (reach,) * 4), border.to(x.dtype).expand(len(x), -1, -1, -1)), 1)
+            x = torch.cat(
+                (F.pad(x, (reach,) * 4), border.to(x.dtype).expand(len(x), -1, -1, -1)), 1
+            )
             return F.conv2d(x, _layout(torch.cat((weight, edge), 1)), shift)
         # A copy of many feature maps costs more than the border's share of a few.
         return F.conv2d(x, _layout(weight), shift, padding=reach) + F.conv2d(border, edge)
@@ -95,8 +101,9 @@ def _layout(kernel: Tensor) -> Tensor:
 class GlowConv(_Convolutional):
     """Glow's coupling network: 3x3, actnorm, ReLU, 1x1, actnorm, ReLU, 3x3 zero convolution with exp(3 l).
 
-    Images [C, H, W] to parameters [C', H, W, P]. width: feature maps. The context is added before the first ReLU.
-    The actnorms wait for `initialize`, which a Coupling calls. Hidden kernels start as N(0, 0.05^2), the output at zero.
+    Images [C, H, W] to parameters [C', H, W, P]. width: feature maps. dropout: probability, of whole feature maps before
+    the last convolution, not published. The context is added before the first ReLU. The actnorms wait for `initialize`,
+    which a Coupling calls. Hidden kernels start as N(0, 0.05^2), the output at zero.
     Raises ShapeError for events that are no images.
     """
 
@@ -107,11 +114,13 @@ class GlowConv(_Convolutional):
         context_shape: Any = None,
         *,
         width: int = 64,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__(in_shape, out_shape, context_shape, width)
         if width < 1:
             raise ConfigError(f"GlowConv needs width >= 1, got {width}")
         self.width = width
+        self.dropout = dropout
         channels = max(self.in_shape[0], 1)
         self.first = _ScaledConv(channels, width, 3, std=0.05)
         self.middle = _ScaledConv(width, width, 1, std=0.05)
@@ -119,7 +128,8 @@ class GlowConv(_Convolutional):
 
     def forward(self, x: Tensor, context: Context = None) -> Tensor:
         h = self._add_context(self.first(_something(x)), context).relu_()
-        return self._output(self.last(self.middle(h).relu_()))
+        h = F.dropout2d(self.middle(h).relu_(), self.dropout, self.training)
+        return self._output(self.last(h))
 
     @torch.no_grad()
     def initialize(self, x: Tensor, context: Context = None) -> None:
@@ -128,7 +138,7 @@ class GlowConv(_Convolutional):
         self.middle.initialize(h)
 
     def config(self) -> dict[str, Any]:
-        return super().config() | {"width": self.width}
+        return super().config() | {"width": self.width, "dropout": self.dropout}
 
 
 @register

@@ -1,0 +1,167 @@
+"""Glow: actnorm, invertible 1x1 convolution and affine coupling, multi-scale, with learned priors at every level.
+
+Kingma, Dhariwal. Glow: Generative Flow with Invertible 1x1 Convolutions. 2018, arXiv:1807.03039.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
+
+from ..distributions import StandardNormal
+from ..errors import ConfigError, ShapeError
+from ..families import Additive, Affine, Inverted
+from ..flow import Flow
+from ..nets import MLP, GlowConv, PerChannel, ZeroConv
+from ..parts import Shape
+from ..transforms import (
+    ActNorm,
+    Chain,
+    Coupling,
+    Elementwise,
+    Flatten,
+    Householder,
+    InvertibleConv1x1,
+    LabelPrior,
+    PeriodicConv,
+    Permutation,
+    Squeeze,
+    Transform,
+    split_whitened,
+)
+from .base import Card, model
+from .preprocessing import Dequantization, Levels, preprocessing
+
+Layer = Callable[[Shape], Transform]
+
+CARD = Card(
+    name="glow",
+    title="Glow: Generative Flow with Invertible 1x1 Convolutions",
+    authors="Diederik P. Kingma, Prafulla Dhariwal",
+    year=2018,
+    arxiv="1807.03039",
+    domain="image",
+    likelihood="bound",
+    event_shape=(3, 8, 8),
+    description="Multi-scale steps of actnorm, invertible 1x1 convolution and coupling; for vectors, steps with PLU matrices",
+    notes="paper: the CIFAR-10 settings, 3 levels of 32 steps with 512 feature maps. Not published: log sigma of the "
+    "priors is bounded by 3, and the prior of the last level is an actnorm.",
+)
+SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {"depth": 1, "width": 4, "hidden": (16,)},
+    "small": {},
+    "paper": {"depth": 32, "width": 512, "scales": 3, "hidden": (512, 512)},
+}
+MIXING: dict[str, Layer] = {
+    "conv1x1": InvertibleConv1x1,
+    "direct": partial(InvertibleConv1x1, form="direct"),
+    "householder": Householder,
+    "periodic": PeriodicConv,
+    "reverse": partial(Permutation, order="reverse"),
+    "shuffle": Permutation,
+}
+
+
+@model(CARD, SIZES)
+def glow(
+    event_shape: Shape,
+    context_shape: Any,
+    *,
+    scales: int | None = None,
+    depth: int = 8,
+    width: int = 64,
+    hidden: tuple[int, ...] = (128, 128),
+    dropout: float = 0.0,
+    coupling: Literal["affine", "additive"] = "affine",
+    mixing: str = "conv1x1",
+    split: Literal["fixed", "learned", "conditional"] = "conditional",
+    condition: Literal["top", "all"] = "top",
+    classifier: float = 0.0,
+    levels: Levels = "auto",
+    standardize: bool | None = None,
+    dequantization: Dequantization | Callable[..., Transform] = "uniform",
+) -> Flow:
+    """Per scale: squeeze 2, `depth` times [actnorm, mixing, coupling], and half of the channels leaves, whitened.
+
+    Images [C, H, W]: scales (None: halve until the smaller side is 4, twice at least, or until a side is odd), width
+    (feature maps), coupling (z = sigmoid(raw + 2) x + t, or x + t), mixing (conv1x1, by its PLU factors; direct, the
+    same by its matrix; householder; periodic, a convolution of the whole field; reverse and shuffle, permutations),
+    split (the Gaussian of the half that leaves: N(0, 1), learned, or a zero convolution of what stays).
+    Vectors [D]: `depth` times [actnorm, mixing, coupling by an MLP of `hidden` widths]. dropout: in the networks.
+    context: moves the Gaussian of the last scale, per channel; all couplings and splits, too, with condition `all`, and
+    always for vectors. classifier: the context is a one-hot label; `diffeo.fit` adds this much (0.01 in the paper) times
+    the bits by which a linear map of the last scale's mean latent tells it, to the loss in bits/dim.
+    levels: of integer data (auto: 256 for images, None for vectors). standardize: by default for real-valued data only.
+    dequantization: uniform, or variational (see `preprocessing`).
+    """
+    if len(event_shape) not in (1, 3):
+        raise ShapeError(
+            f"glow takes vectors (D,) or images (channels, height, width), got {event_shape}"
+        )
+    if mixing not in MIXING:
+        raise ConfigError(f"mixing must be one of {', '.join(MIXING)}, got {mixing!r}")
+    if coupling not in ("affine", "additive"):
+        raise ConfigError(f"coupling must be affine or additive, got {coupling!r}")
+    if condition not in ("top", "all"):
+        raise ConfigError(f"condition must be top or all, got {condition!r}")
+    image = len(event_shape) == 3
+    if classifier and (
+        not image or not isinstance(context_shape, tuple) or len(context_shape) != 1
+    ):
+        raise ConfigError(
+            f"the classifier of glow needs images and a one-hot label (classes,) as context, got context_shape "
+            f"{context_shape}"
+        )
+    seen = context_shape if condition == "all" or not image else None
+    net: Any = partial(MLP, hidden=tuple(hidden), dropout=dropout)
+    if image:
+        net = partial(GlowConv, width=width, dropout=dropout)
+
+    def couple(shape: Shape) -> Coupling:
+        family = Affine("sigmoid") if coupling == "affine" else Additive()
+        return Coupling(shape, family, net, context_shape=seen)
+
+    step: list[Layer] = [ActNorm, MIXING[mixing], couple]
+    first = preprocessing(
+        event_shape,
+        levels,
+        interval=(-0.5, 0.5),
+        standardize=standardize,
+        dequantization=dequantization,
+        context_shape=seen,
+    )
+    if not image:
+        chain = Chain(event_shape, [*first, *step * depth])
+        return Flow(chain, StandardNormal(chain.latent_shape))
+    prior = [] if context_shape is None else [_label_prior(context_shape, classifier)]
+    levels_left = automatic_scales(event_shape) if scales is None else scales
+
+    def recurse(shape: Shape, left: int) -> Chain:
+        layers: list[Layer] = [Squeeze, *step * depth]
+        if left <= 1:
+            return Chain(shape, [*layers, ActNorm, *prior, Flatten])
+        leaving: Any = ZeroConv if split == "conditional" else split
+        rest = partial(recurse, left=left - 1)
+        split_off = partial(split_whitened, rest=rest, prior=leaving, context_shape=seen)
+        return Chain(shape, [*layers, split_off])
+
+    chain = Chain(event_shape, [*first, partial(recurse, left=levels_left)])
+    return Flow(chain, StandardNormal(chain.latent_shape))
+
+
+def _label_prior(context_shape: Any, classifier: float) -> Layer:
+    """eps = (z - mu(context)) / sigma(context) per channel."""
+    if classifier:
+        return partial(LabelPrior, classifier=classifier, context_shape=context_shape)
+    whiten = Inverted(Affine("clamp"))
+    return partial(Elementwise, family=whiten, net=PerChannel, context_shape=context_shape)
+
+
+def automatic_scales(event_shape: Shape) -> int:
+    """Halve until the smaller side is 4, twice at least, or until a side is odd: 3 for 32x32, 2 for 28x28 and 8x8."""
+    _, h, w = event_shape
+    scales = 0
+    while h % 2 == 0 and w % 2 == 0 and (scales < 2 or min(h, w) > 4):
+        h, w, scales = h // 2, w // 2, scales + 1
+    return max(scales, 1)
