@@ -31,6 +31,10 @@ def resized(flow: Flow, event_shape: Sequence[int]) -> Flow:
         )
     ratio = (Fraction(new[1], old[1]), Fraction(new[2], old[2]))
     tree = describe(flow)
+    if tree.get("embedding") is None:
+        # The context of a flow is a picture where it is one for the first layer that reads it.
+        whole = _scaled({"event_shape": list(old), "context_shape": tree["context_shape"]}, ratio)
+        tree["context_shape"] = whole["context_shape"]
     tree["transform"] = _scaled(tree["transform"], ratio)
     tree["base"] = tree["base"] | {"event_shape": _vector(tree["base"]["event_shape"], ratio)}
     with torch.random.fork_rng(devices=[]):
@@ -66,10 +70,20 @@ def _scaled(tree: Any, ratio: tuple[Fraction, Fraction]) -> Any:
         return [_scaled(v, ratio) for v in tree]
     if not isinstance(tree, dict):
         return tree
+    shapes = (*SHAPES, "context_shape") if _context_is_picture(tree) else SHAPES
     return {
-        k: _image(v, ratio) if k in SHAPES and isinstance(v, list) else _scaled(v, ratio)
+        k: _image(v, ratio) if k in shapes and isinstance(v, list) else _scaled(v, ratio)
         for k, v in tree.items()
     }
+
+
+def _context_is_picture(tree: dict[str, Any]) -> bool:
+    """Whether the context of a layer or network is one that `ContextMap` convolves: [k, a H, b W] beside [C, H, W]."""
+    size = (tree.get("event_shape") or tree.get("in_shape") or [])[1:3]
+    context = tree.get("context_shape")
+    if not isinstance(context, list) or len(context) != 3 or len(size) != 2 or 0 in size:
+        return False
+    return all(m and m % n == 0 for n, m in zip(size, context[1:], strict=True))
 
 
 def _image(shape: list[int], ratio: tuple[Fraction, Fraction]) -> list[int]:

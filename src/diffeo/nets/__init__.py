@@ -3,8 +3,8 @@
 from .base import ACTIVATIONS, Conditioner, Constant, NetFactory, activation, make_net
 from .convolutional import Bottleneck, ConvResNet, WeightNormConv
 from .embedding import DeepSet, ImageEmbedding, Join, SeriesEmbedding
-from .glow import GlowConv, PerChannel, ZeroConv
 from .flowpp import GatedAttentionNet
+from .glow import GlowConv, PerChannel, ZeroConv
 from .masked import MADE, AutoregressiveConditioner, ResidualMADE
 from .masked_convolutional import CausalConvNet, MaskedConvNet
 from .mlp import MLP, ResidualMLP

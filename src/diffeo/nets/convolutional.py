@@ -75,21 +75,23 @@ class _Norm(nn.Module):
 class ContextMap(nn.Module):
     """A context as a picture [batch, channels, 1 or H, 1 or W] to add to hidden features.
 
-    A context of image shape [k, H, W] goes through a 1x1 convolution, anything else through a linear layer.
+    A context of image shape [k, a H, b W] goes through a convolution with kernel and stride (a, b), so 1x1 where the
+    sizes agree; anything else through a linear layer.
     """
 
     def __init__(self, context_shape: ContextShape, channels: int, size: tuple[int, int]) -> None:
         super().__init__()
         self.context_shape = context_shape
-        self.spatial = (
-            isinstance(context_shape, tuple)
-            and len(context_shape) == 3
-            and context_shape[1:] == size
-        )
+        self.spatial = False
         self.map: nn.Module
+        if isinstance(context_shape, tuple) and len(context_shape) == 3:
+            self.spatial = all(
+                n and m and m % n == 0 for n, m in zip(size, context_shape[1:], strict=True)
+            )
         if self.spatial:
             assert isinstance(context_shape, tuple)
-            self.map = nn.Conv2d(context_shape[0], channels, 1)
+            stride = (context_shape[1] // size[0], context_shape[2] // size[1])
+            self.map = nn.Conv2d(context_shape[0], channels, stride, stride)
         else:
             self.map = nn.Linear(context_size(context_shape), channels)
 

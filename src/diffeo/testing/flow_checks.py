@@ -50,7 +50,7 @@ def _real(case: Case) -> tuple[Flow, Tensor, Any]:
     if not flow.discrete:
         return flow, x, context
     first = next(iter(flow.transform))  # type: ignore[call-overload]
-    v = first(x, None, noise[0])[0]
+    v = first(x, flow._embed(context)[1], noise[0])[0]
     return flow.continuous, v, context
 
 

@@ -41,14 +41,18 @@ class Partition(Part):
 
 
 class _Axis(Partition):
-    """Splits along the first axis: entries of a vector, channels of an image."""
+    """Splits along one axis, by default the first: entries of a vector, channels of an image."""
 
-    def __init__(self, event_shape: Sequence[int], visible: int, flip: bool) -> None:
+    def __init__(self, event_shape: Sequence[int], visible: int, flip: bool, axis: int = 0) -> None:
         shape = as_shape(event_shape)
-        if not shape or shape[0] < 1:
-            raise ShapeError(f"{type(self).__name__} needs a first axis to split, got {shape}")
+        if len(shape) <= axis or shape[axis] < 1:
+            which = f"axis {axis}" if axis else "a first axis"
+            raise ShapeError(f"{type(self).__name__} needs {which} to split, got {shape}")
         self.flip = flip
-        super().__init__(shape, (visible, *shape[1:]), (shape[0] - visible, *shape[1:]))
+        before, after = shape[:axis], shape[axis + 1 :]
+        super().__init__(
+            shape, (*before, visible, *after), (*before, shape[axis] - visible, *after)
+        )
 
     def config(self) -> dict[str, Any]:
         return {"event_shape": self.event_shape, "flip": self.flip}
@@ -81,25 +85,43 @@ class Halves(_Axis):
 
 @register
 class Alternating(_Axis):
-    """Sees the even entries along the first axis and changes the odd ones; `flip` swaps the roles.
+    """Sees the even entries along an axis and changes the odd ones; `flip` swaps the roles.
 
-    With one entry there is nothing to see and it is changed either way.
+    axis: of the event; 2 for the columns of an image, each part an image of half the width. With one entry there is
+    nothing to see and it is changed either way.
     """
 
-    def __init__(self, event_shape: Sequence[int], flip: bool = False) -> None:
-        n = as_shape(event_shape)[0] if event_shape else 0
+    def __init__(self, event_shape: Sequence[int], flip: bool = False, *, axis: int = 0) -> None:
+        shape = as_shape(event_shape)
+        if axis < 0:
+            raise ConfigError(f"the axis of Alternating must be 0 or more, got {axis}")
+        n = shape[axis] if axis < len(shape) else 0
+        self.axis = axis
         self.sees_odd = flip or n == 1
-        super().__init__(event_shape, n // 2 if self.sees_odd else n - n // 2, flip)
+        super().__init__(shape, n // 2 if self.sees_odd else n - n // 2, flip, axis)
+
+    def _from(self, x: Tensor, first: int, step: int | None, stop: int | None = None) -> Tensor:
+        before = (slice(None),) * (self.axis + 1)
+        return x[(*before, slice(first, stop, step))]
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        even, odd = x[:, 0::2], x[:, 1::2]
+        even, odd = self._from(x, 0, 2), self._from(x, 1, 2)
         return (odd, even) if self.sees_odd else (even, odd)
 
     def merge(self, x: Tensor, visible: Tensor, changed: Tensor) -> Tensor:
         even, odd = (changed, visible) if self.sees_odd else (visible, changed)
-        pairs = odd.shape[1]
-        both = torch.stack((even[:, :pairs], odd), dim=2).flatten(1, 2)
-        return both if even.shape[1] == pairs else torch.cat((both, even[:, pairs:]), dim=1)
+        at = self.axis + 1
+        pairs = odd.shape[at]
+        both = torch.stack((self._from(even, 0, None, pairs), odd), dim=at + 1).flatten(at, at + 1)
+        if even.shape[at] == pairs:
+            return both
+        return torch.cat((both, self._from(even, pairs, None)), dim=at)
+
+    def config(self) -> dict[str, Any]:
+        return super().config() | {"axis": self.axis}
+
+    def extra_repr(self) -> str:
+        return super().extra_repr() + (f", axis={self.axis}" if self.axis else "")
 
 
 @register

@@ -63,17 +63,25 @@ class Dequantize(Transform):
     def forward(
         self, x: Tensor, context: Context = None, noise: Noise = None
     ) -> tuple[Tensor, Tensor]:
+        x, inside, noise = self._number(x, noise)
+        # A sum that rounds up to the next integer would leave the bin, and the domain at the last one.
+        noise = noise.clamp(max=1 - self._slack(noise.dtype))
+        outside = torch.where(inside, torch.zeros_like(noise), torch.full_like(noise, -math.inf))
+        return x + noise, sum_event(outside)
+
+    def _number(self, x: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
+        """x as a real number, whether it is a valid level, and the noise."""
         if noise is None:
             noise = self.draw(x.shape[0])
         assert isinstance(noise, Tensor)
         noise = noise.to(x.device)
         # Compared as uint8, 256 would be 0.
         x = x.to(noise.dtype)
-        inside = (x >= 0) & (x < self.quanta)
-        # A sum that rounds up to the next integer would leave the bin, and the domain at the last one.
-        noise = noise.clamp(max=max(0.5, 1 - self.quanta * torch.finfo(noise.dtype).eps))
-        outside = torch.where(inside, torch.zeros_like(noise), torch.full_like(noise, -math.inf))
-        return x + noise, sum_event(outside)
+        return x, (x >= 0) & (x < self.quanta), noise
+
+    def _slack(self, dtype: torch.dtype) -> float:
+        """Noise this much below 1 keeps x + noise below x + 1 in the dtype."""
+        return min(0.5, self.quanta * torch.finfo(dtype).eps)
 
     def inverse(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         x = z.floor().clamp(0, self.quanta - 1).to(self.dtype)

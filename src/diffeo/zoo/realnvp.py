@@ -31,7 +31,7 @@ from ..transforms import (
     unsqueeze,
 )
 from .base import Card, model
-from .preprocessing import Levels, preprocessing
+from .preprocessing import Dequantization, Levels, preprocessing
 
 CARD = Card(
     name="realnvp",
@@ -81,6 +81,7 @@ def realnvp(
     dropout: float = 0.0,
     zero_init: bool = True,
     levels: Levels = "auto",
+    dequantization: Dequantization = "uniform",
     alpha: float | None = 0.05,
     standardize: bool | None = None,
     flatten: bool = False,
@@ -93,7 +94,8 @@ def realnvp(
     split (the Gaussian of the half that leaves), batch_norm (between couplings and in the networks).
     Vectors [D], or images with `flatten`: `layers` couplings with MLPs of `hidden` widths, over alternating entries, or
     over halves after a fixed random permutation each (mixing).
-    levels: of integer data (auto: 256 for images, None for vectors). standardize: by default for real-valued data only.
+    levels: of integer data (auto: 256 for images, None for vectors). dequantization: of integers, by uniform noise, or
+    `variational`, by a flow conditioned on them. standardize: by default for real-valued data only.
     scale, initial_scale: the family's scale parametrization. dropout: in the networks.
     """
     if len(event_shape) not in (1, 3):
@@ -104,7 +106,13 @@ def realnvp(
         raise ConfigError(f"mixing must be alternate or permutation, got {mixing!r}")
     as_vector = flatten or len(event_shape) == 1
     first = preprocessing(
-        event_shape, levels, alpha=alpha, standardize=standardize, flatten=as_vector
+        event_shape,
+        levels,
+        alpha=alpha,
+        standardize=standardize,
+        flatten=as_vector,
+        dequantization=dequantization,
+        context_shape=context_shape,
     )
 
     def coupling(net: Any, partition: Callable[[Shape], Partition]) -> Callable[[Shape], Transform]:
