@@ -13,7 +13,7 @@ from diffeo.errors import ConfigError, TrainingError
 from diffeo.flow import Flow
 from diffeo.freezing import FixedLinear
 from diffeo.nets.convolutional import WeightNormConv
-from diffeo.testing import randomize
+from diffeo.testing import check_transform, randomize
 from diffeo.testing.randomize import draw_context
 from diffeo.transforms import (
     ActNorm,
@@ -30,6 +30,7 @@ from diffeo.transforms import (
     Rotation,
     Squeeze,
     Standardize,
+    Transform,
     split_whitened,
 )
 
@@ -150,6 +151,18 @@ def test_large_means_do_not_cancel_in_float32() -> None:
     x = 1e6 + torch.randn(500, 3)
     flow.initialize(x)
     torch.testing.assert_close(flow.frozen().encode(x), flow.encode(x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("make", "skip"),
+    [
+        (lambda: FixedLinear([ActNorm(SMALL).double(), InvertibleConv1x1(SMALL).double()]), ()),
+        (lambda: PeriodicConv(SMALL).double().frozen(), ("compile",)),
+    ],
+)
+def test_folded_parts_keep_the_contract(make: Callable[[], Transform], skip: tuple) -> None:
+    torch.manual_seed(0)
+    check_transform(make(), skip=("config_round_trip", *skip), randomized=False)
 
 
 def test_ladj_of_rotations_stays_zero() -> None:
