@@ -101,8 +101,8 @@ class Alternating(_Axis):
         super().__init__(shape, n // 2 if self.sees_odd else n - n // 2, flip, axis)
 
     def _from(self, x: Tensor, first: int, step: int | None, stop: int | None = None) -> Tensor:
-        before = (slice(None),) * (self.axis + 1)
-        return x[(*before, slice(first, stop, step))]
+        index = (slice(None),) * (self.axis + 1) + (slice(first, stop, step),)
+        return x[index]
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
         even, odd = self._from(x, 0, 2), self._from(x, 1, 2)

@@ -4,7 +4,9 @@ from .base import Card, build, card, names
 from .bernstein import bernstein
 from .bnaf import bnaf
 from .copula import copula
+from .flowpp import flowpp
 from .gaussianization import gaussianization
+from .glow import glow
 from .iaf import iaf
 from .maf import maf
 from .measure_preserving import measure_preserving
@@ -23,7 +25,9 @@ __all__ = [
     "build",
     "card",
     "copula",
+    "flowpp",
     "gaussianization",
+    "glow",
     "iaf",
     "maf",
     "measure_preserving",
