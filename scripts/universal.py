@@ -40,8 +40,13 @@ SPLINES: dict[str, Settings] = {
 # Where these settings end above the aim of their table: once more, larger and for longer, under another rate.
 LONGER: dict[tuple[str, str], Settings] = {
     ("nsf_autoregressive", "rings"): (
-        {"layers": 5, "blocks": 1, "bins": 16, "activation": "silu"},
-        {"lr": 4e-3, "steps": 5000},
+        # Eight narrow modes on a line: with 16 bins, five layers and 5000 steps end at 0.032 nats as well.
+        {"layers": 3, "blocks": 1, "bins": 48, "activation": "silu"},
+        {"lr": 6e-3, "steps": 3500},
+    ),
+    ("bnaf", "pinwheel"): (
+        {"layers": 2},
+        {"lr": 0.05, "steps": 8000, "batch_size": 256, "clip": 0.1},
     ),
     ("gaussianization", "pinwheel"): ({"layers": 12}, {"lr": 6e-2, "steps": 4000}),
 }
