@@ -159,11 +159,25 @@ def collect(name: str, work: Any, tasks: list[Task], workers: int) -> None:
     document |= provenance(f"python scripts/results.py {name}")
     with ProcessPoolExecutor(workers) if workers > 1 else nullcontext() as pool:
         # One worker is this process, which then needs no second turn on the processor to store what was measured.
-        for row in (map if pool is None else pool.map)(work, tasks):
+        for row in (map if pool is None else pool.map)(partial(unless_diverged, work), tasks):
+            if row is None:
+                continue
             document["rows"].append(row)
             document["rows"].sort(key=lambda r: (r["data"], r["model"], r["lr"], r["seed"]))
             write(name, document)
             print({k: v for k, v in row.items() if k != "recipe"}, flush=True)
+
+
+def unless_diverged(work: Any, task: Task) -> dict[str, Any] | None:
+    """The row of a run; a run that diverges says so and leaves none."""
+    from diffeo.errors import TrainingError
+
+    try:
+        row: dict[str, Any] = work(task)
+    except TrainingError as error:
+        print(task, error, flush=True)
+        return None
+    return row
 
 
 def main() -> None:
