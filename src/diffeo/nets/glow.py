@@ -101,8 +101,8 @@ def _layout(kernel: Tensor) -> Tensor:
 class GlowConv(_Convolutional):
     """Glow's coupling network: 3x3, actnorm, ReLU, 1x1, actnorm, ReLU, 3x3 zero convolution with exp(3 l).
 
-    Images [C, H, W] to parameters [C', H, W, P]. width: feature maps. dropout: probability, of whole feature maps before
-    the last convolution, not published. The context is added before the first ReLU. The actnorms wait for `initialize`,
+    Images [C, H, W] to parameters [C', H, W, P]. width: feature maps. dropout: probability, of whole feature maps,
+    before the last convolution, not published. The context is added before the first ReLU. The actnorms wait for `initialize`,
     which a Coupling calls. Hidden kernels start as N(0, 0.05^2), the output at zero.
     Raises ShapeError for events that are no images.
     """
@@ -185,7 +185,7 @@ class PerChannel(Conditioner):
 
     def forward(self, x: Tensor, context: Context = None) -> Tensor:
         c, h, w, p = self.out_shape
-        out = self.map(context).flatten(1) * (RATE * self.log_scale).exp()
+        out: Tensor = self.map(context).flatten(1) * (RATE * self.log_scale).exp()
         return out.reshape(-1, p, c, 1, 1).expand(-1, p, c, h, w).movedim(1, -1)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..transforms.normalization import moments
+from ..moments import moments
 
 
 @contextmanager

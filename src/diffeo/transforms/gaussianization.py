@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError, InputError
 from ..families import Composition, Family, GaussianMixtureCDF, LogisticMixtureCDF, LogisticToNormal
+from ..moments import moments
 from ..nets import NetFactory
 from ..parts import register
 from .base import Context
 from .elementwise import Elementwise
-from .normalization import moments
 
 
 @register

@@ -44,7 +44,7 @@ CARD = Card(
     domain="image",
     likelihood="bound",
     event_shape=(3, 8, 8),
-    description="Multi-scale steps of actnorm, invertible 1x1 convolution and coupling; for vectors, steps with PLU matrices",
+    description="Steps of actnorm, invertible 1x1 convolution and coupling: multi-scale for images, or for vectors",
     notes="paper: the CIFAR-10 settings, 3 levels of 32 steps with 512 feature maps. Not published: log sigma of the "
     "priors is bounded by 3, and the prior of the last level is an actnorm.",
 )
@@ -90,8 +90,8 @@ def glow(
     split (the Gaussian of the half that leaves: N(0, 1), learned, or a zero convolution of what stays).
     Vectors [D]: `depth` times [actnorm, mixing, coupling by an MLP of `hidden` widths]. dropout: in the networks.
     context: moves the Gaussian of the last scale, per channel; all couplings and splits, too, with condition `all`, and
-    always for vectors. classifier: the context is a one-hot label; `diffeo.fit` adds this much (0.01 in the paper) times
-    the bits by which a linear map of the last scale's mean latent tells it, to the loss in bits/dim.
+    always for vectors. classifier: the context is a one-hot label, and `diffeo.fit` adds to the loss in bits/dim this
+    much (0.01 in the paper) times the cross-entropy, in bits, of a linear classifier of the last scale's mean latent.
     levels: of integer data (auto: 256 for images, None for vectors). standardize: by default for real-valued data only.
     dequantization: uniform, or variational (see `preprocessing`).
     """
