@@ -36,6 +36,8 @@ from diffeo.transforms import Partition, Transform
 SKIP = {
     "coupling/plain-net": ("config_round_trip",),  # torch.nn modules are not registered, and say so
 }
+# Size of the random parameters, where 1 gives maps that are singular in float64: Glow has exp(3 l) inside a sigmoid.
+SCALE = {"glow": 0.5}
 # What makes a graph of the code takes most of the time: the first entry of each name has it in the fast tests, the
 # others in the slow ones.
 GRAPHS = ("compile", "export")
@@ -80,7 +82,8 @@ def test_conditioner(name: str) -> None:
 
 @pytest.mark.parametrize("name", FLOWS)
 def test_flow(name: str) -> None:
-    check_flow(FLOWS[name](), skip=_skip(name, FLOWS))
+    scale = SCALE.get(name.split("/")[0], 1.0)
+    check_flow(FLOWS[name](), skip=_skip(name, FLOWS), scale=scale)
 
 
 @pytest.mark.parametrize("name", INDUCTOR_FAST)

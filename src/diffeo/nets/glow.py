@@ -102,8 +102,8 @@ class GlowConv(_Convolutional):
     """Glow's coupling network: 3x3, actnorm, ReLU, 1x1, actnorm, ReLU, 3x3 zero convolution with exp(3 l).
 
     Images [C, H, W] to parameters [C', H, W, P]. width: feature maps. dropout: probability, of whole feature maps,
-    before the last convolution, not published. The context is added before the first ReLU. The actnorms wait for `initialize`,
-    which a Coupling calls. Hidden kernels start as N(0, 0.05^2), the output at zero.
+    before the last convolution, not published. The context is added before the first ReLU. The actnorms wait for
+    `initialize`, which a Coupling calls. Hidden kernels start as N(0, 0.05^2), the output at zero.
     Raises ShapeError for events that are no images.
     """
 
