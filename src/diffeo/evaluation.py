@@ -9,8 +9,11 @@ import torch
 from torch import Tensor
 
 from .data import Data
+from .errors import InputError
 from .flow import Flow
 from .report import Row
+from .transforms import VariationalDequantize
+from .transforms.base import Context
 
 LOG2 = math.log(2)
 _CHUNK_ENTRIES = 2**22
@@ -30,6 +33,7 @@ def evaluate(
     *,
     split: str = "test",
     draws: int | None = None,
+    importance: int | None = None,
     seed: int = 0,
     batch_size: int = 1000,
     name: str = "this model",
@@ -37,22 +41,77 @@ def evaluate(
     """Mean -log p over a split, with the standard error over its examples.
 
     For integers, the mean over `draws` draws of the dequantization noise, by default 10 and fewer for many rows, whose
-    mean is sharp already: a bound.
+    mean is sharp already: a bound. importance: K, for the importance-weighted bound of K draws an example in its place
+    (see `importance_weighted`); its standard error holds the noise of the draws, too.
+
+    Raises InputError for an importance where the likelihood is no bound, or together with draws.
     """
+    if importance is not None and draws is not None:
+        raise InputError(f"give draws ({draws}) or importance ({importance}), not both")
     flow.eval()
     x = part(data, split)
     generator = torch.Generator(flow.device).manual_seed(seed)
-    times = _draws(draws, x) if flow.transform.stochastic else 1
+
+    def scores(rows: Tensor) -> Tensor:
+        rows = rows.to(flow.device)
+        if importance is None:
+            return flow.log_prob(rows, generator=generator).double().cpu()
+        return importance_weighted(
+            flow, rows, samples=importance, batch_size=batch_size, generator=generator
+        ).cpu()
+
+    stochastic = flow.transform.stochastic and importance is None
+    times = _draws(draws, x) if stochastic else 1
     each = torch.zeros(len(x), dtype=torch.float64)
     with torch.no_grad():
         for _ in range(times):
-            scores = [
-                flow.log_prob(rows.to(flow.device), generator=generator).double().cpu()
-                for rows in x.split(batch_size)
-            ]
-            each += torch.cat(scores) / times
-    note = _note(times) if flow.transform.stochastic else ""
+            each += torch.cat([scores(rows) for rows in x.split(batch_size)]) / times
+    if importance is not None:
+        kind = f"importance-weighted bound, K = {importance}"
+        return row(name, -each, data, kind=kind, note=f"K draws of {_noise(flow)} an example")
+    note = _note(times, _noise(flow)) if stochastic else ""
     return row(name, -each, data, kind=flow.likelihood, note=note)
+
+
+@torch.no_grad()
+def importance_weighted(
+    flow: Flow,
+    x: Tensor,
+    context: Context = None,
+    *,
+    samples: int,
+    batch_size: int = 1000,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """log 1/K sum_k p(x + u_k) / q(u_k | x), in nats, float64, [*batch]: K = `samples` draws of the noise.
+
+    Its expectation is a lower bound on log P(x) that rises with K to log P(x); K = 1 is `flow.log_prob`. batch_size:
+    rows at a time, whatever K. Burda et al., Importance weighted autoencoders, 2016, arXiv:1509.00519.
+
+    Raises InputError for a flow whose likelihood is no bound.
+    """
+    if flow.likelihood != "bound":
+        raise InputError(
+            f"importance weighting is for likelihoods that are a bound, and that of this model is {flow.likelihood}: "
+            "leave it out"
+        )
+    if samples < 1 or batch_size < 1:
+        raise InputError(
+            f"samples and batch_size must be at least 1, got {samples} and {batch_size}"
+        )
+    total: Tensor | None = None
+    done = 0
+    while done < samples:
+        rows = max(1, x.numel() // max(1, flow.event_size))
+        at_once = min(samples - done, max(1, batch_size // rows))
+        each = flow.log_prob(
+            x.expand(at_once, *x.shape), context, batch_size=batch_size, generator=generator
+        )
+        found = each.double().logsumexp(0)
+        total = found if total is None else torch.logaddexp(total, found)
+        done += at_once
+    assert total is not None
+    return total - math.log(samples)
 
 
 def row(name: str, nats: Tensor, data: Data, *, kind: str, note: str = "") -> Row:
@@ -104,8 +163,13 @@ def _draws(draws: int | None, rows: Tensor) -> int:
     return draws if draws is not None else max(1, min(10, _ROWS_WITH_NOISE // len(rows)))
 
 
-def _note(draws: int) -> str:
-    return f"{draws} draw{'s' if draws > 1 else ''} of uniform noise"
+def _note(draws: int, noise: str = "uniform noise") -> str:
+    return f"{draws} draw{'s' if draws > 1 else ''} of {noise}"
+
+
+def _noise(flow: Flow) -> str:
+    learned = any(isinstance(m, VariationalDequantize) for m in flow.modules())
+    return "learned noise" if learned else "uniform noise"
 
 
 def _chunks(rows: Tensor) -> Iterator[Tensor]:

@@ -172,7 +172,7 @@ def test_every_picture_opens_and_is_described(pages, kind):
 def test_the_bound_says_what_it_is(pages):
     text = Reader(pages("grey").read_text()).text
     meaning = (
-        "upper bound on bits/dim, from a lower bound on log-likelihood with uniform dequantization"
+        "upper bound on bits/dim, from a lower bound on log-likelihood by dequantization noise"
     )
     assert meaning in text
     assert "2.125" in text

@@ -80,6 +80,7 @@ Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Seed of the noise."
     epilog=example(
         "diffeo evaluate runs/first",
         "diffeo evaluate runs/first --data more.csv --json",
+        "diffeo evaluate runs/pictures --importance 64",
     )
 )
 def evaluate(
@@ -103,6 +104,15 @@ def evaluate(
             show_default="10, fewer for many rows",
         ),
     ] = None,
+    importance: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="K",
+            help="For integers: the importance-weighted bound of K draws an example, tighter the larger K.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure -log p on held-out data: nats and bits/dim, with standard error and kind.
@@ -118,9 +128,14 @@ def evaluate(
     flow, chosen, _ = open_run(run)
     there = read_for(flow, run, chosen, data)
     name = f"{chosen.model} ({chosen.size})"
-    rows = [measure(flow, there, split=split.value, draws=draws, name=name)]
+    rows = [measure(flow, there, split=split.value, draws=draws, importance=importance, name=name)]
     rows += baselines(there, split=split.value, draws=draws)
-    results = {"rows": [vars(r) for r in rows], "split": split.value, "data": there.source}
+    results = {
+        "rows": [vars(r) for r in rows],
+        "split": split.value,
+        "data": there.source,
+        "levels": there.levels,
+    }
     say_json(results) if as_json else show_results(results)
 
 

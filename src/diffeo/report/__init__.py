@@ -56,7 +56,7 @@ def write_report(
     finally:
         flow.train(training)
     sections = [
-        _likelihood(rows),
+        _likelihood(rows, data.levels),
         *shown,
         *_curves(curves, facts),
         *checks,
@@ -78,7 +78,7 @@ def write_report(
     return write_atomically(path, text)
 
 
-def _likelihood(rows: Sequence[Row]) -> Section:
+def _likelihood(rows: Sequence[Row], levels: int | None) -> Section:
     bits = any(r.bits is not None for r in rows)
     unit = "Bits per dimension and nats are" if bits else "Nats are"
     kinds = list(dict.fromkeys(r.kind for r in rows))
@@ -87,6 +87,8 @@ def _likelihood(rows: Sequence[Row]) -> Section:
         f"{unit} negative log-likelihood on test data in the units of the data: lower is better. "
         "± is one standard error of the mean over examples."
     )
+    if levels is not None:
+        text += f" They are of integers with {levels} levels; numbers for other levels or bits are not comparable."
     return Section(
         "Likelihood", f"{text} {meanings}." if meanings else text, table=likelihood_table(rows)
     )

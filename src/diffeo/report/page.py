@@ -13,7 +13,9 @@ from string import Template
 KINDS = {
     "exact": "the model's likelihood itself, neither a bound nor a sample estimate",
     "estimate": "a random estimate of the likelihood; repeated runs differ by its noise",
-    "bound": "upper bound on bits/dim, from a lower bound on log-likelihood with uniform dequantization",
+    "bound": "upper bound on bits/dim, from a lower bound on log-likelihood by dequantization noise",
+    "importance-weighted bound": "upper bound on bits/dim in expectation, from the mean likelihood over K draws of the "
+    "dequantization noise; closer to the likelihood the larger K",
 }
 
 
@@ -22,7 +24,8 @@ class Row:
     """One line of the likelihood table.
 
     nats: mean negative log-likelihood per example; bits: the same per dimension in bits, None for densities. The lower
-    the better. The errors are one standard error of the mean over the examples. kind: exact, estimate or bound.
+    the better. The errors are one standard error of the mean over the examples. kind: exact, estimate or bound, or
+    "importance-weighted bound, K = ...".
     """
 
     name: str
@@ -122,7 +125,7 @@ def page(
 
 def meaning(kind: str, bits: bool) -> str:
     """What a kind of likelihood says about the number."""
-    text = KINDS.get(kind, "")
+    text = KINDS.get(kind.split(", K = ")[0], "")
     return text if bits else text.replace("bits/dim", "negative log-likelihood")
 
 
