@@ -35,6 +35,11 @@ def test_the_network_is_the_published_one(channels: int, size: tuple[int, int]) 
     # Parameter p of channel c is map p * 3 + c.
     expected = expected.reshape(2, 2, 3, *size).movedim(1, -1)
     torch.testing.assert_close(net(x), expected)
+    for part in (net.first, net.middle, net.last):
+        fixed = part.frozen()
+        assert not list(fixed.parameters())
+        h = torch.randn(2, part.weight.shape[1], *size, dtype=torch.float64)
+        assert torch.equal(fixed(h), part(h))
 
 
 def test_it_sees_the_border() -> None:

@@ -52,22 +52,22 @@ class _ScaledConv(nn.Module):
         if std:
             self.register_buffer("initialized", torch.tensor(False))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def kernels(self) -> tuple[Tensor, Tensor | None, Tensor]:
+        """w, the part of it that sees the border, and b, scaled."""
         scale = (self.rate * self.log_scale).exp()
         rows = scale[:, None, None, None]
-        weight, shift = self.weight * rows, self.shift * scale
-        if self.edge is None:
-            return F.conv2d(x, _layout(weight), shift)
-        edge = self.edge * rows
-        reach = weight.shape[-1] // 2
-        border = F.pad(edge.new_zeros(1, 1, x.shape[2], x.shape[3]), (reach,) * 4, value=1.0)
-        if x.shape[1] < len(weight):
-            x = torch.cat(
-                (F.pad(x, (reach,) * 4), border.to(x.dtype).expand(len(x), -1, -1, -1)), 1
-            )
-            return F.conv2d(x, _layout(torch.cat((weight, edge), 1)), shift)
-        # A copy of many feature maps costs more than the border's share of a few.
-        return F.conv2d(x, _layout(weight), shift, padding=reach) + F.conv2d(border, edge)
+        edge = None if self.edge is None else self.edge * rows
+        # Feature maps follow the kernel's layout, in which convolutions run faster.
+        weight = (self.weight * rows).to(memory_format=torch.channels_last)
+        return weight, edge, self.shift * scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _convolve(x, *self.kernels())
+
+    @torch.no_grad()
+    def frozen(self) -> _FixedConv:
+        """The same with constant kernels."""
+        return _FixedConv(*self.kernels())
 
     @torch.no_grad()
     def initialize(self, x: Tensor) -> Tensor:
@@ -92,9 +92,34 @@ class _ScaledConv(nn.Module):
         return out
 
 
-def _layout(kernel: Tensor) -> Tensor:
-    """Feature maps follow the kernel's layout, in which convolutions run faster."""
-    return kernel.to(memory_format=torch.channels_last)
+class _FixedConv(nn.Module):
+    """What `_ScaledConv.frozen` returns."""
+
+    def __init__(self, weight: Tensor, edge: Tensor | None, shift: Tensor) -> None:
+        super().__init__()
+        self.weight: Tensor
+        self.edge: Tensor | None
+        self.shift: Tensor
+        self.register_buffer("weight", weight)
+        self.register_buffer("edge", edge)
+        self.register_buffer("shift", shift)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _convolve(x, self.weight, self.edge, self.shift)
+
+
+def _convolve(x: Tensor, weight: Tensor, edge: Tensor | None, shift: Tensor) -> Tensor:
+    """w * x + b; edge: the kernel of one more channel, 1 on the padded border and 0 inside."""
+    if edge is None:
+        return F.conv2d(x, weight, shift)
+    around = (weight.shape[-1] // 2,) * 4
+    border = F.pad(edge.new_zeros(1, 1, x.shape[2], x.shape[3]), around, value=1.0)
+    if x.shape[1] < len(weight):
+        border = border.to(x.dtype).expand(len(x), -1, -1, -1)
+        x, weight = torch.cat((F.pad(x, around), border), 1), torch.cat((weight, edge), 1)
+        return F.conv2d(x, weight.to(memory_format=torch.channels_last), shift)
+    # A copy of many feature maps costs more than the border's share of a few.
+    return F.conv2d(x, weight, shift, padding=around[0]) + F.conv2d(border, edge)
 
 
 @register
