@@ -75,11 +75,11 @@ def _folded(module: nn.Module) -> nn.Module:
     if isinstance(module, Chain):
         return Chain(module.event_shape, [_folded(part) for part in fused(_flat(module))])
     if isinstance(module, LinearMap):
-        return FixedLinear([module])
+        return module if isinstance(module, FixedLinear) else FixedLinear([module])
     if isinstance(module, WeightNormConv):
         return _plain(module)
     own = getattr(module, "frozen", None)
-    if own is not None:
+    if callable(own):
         replaced: nn.Module = own()
         return replaced
     for name, child in list(module._modules.items()):
