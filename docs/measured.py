@@ -12,7 +12,9 @@ from typing import Any
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 MISSING = "*not measured yet*"
-PLACE = re.compile(r"<!-- (stored|facts|numerics|peers|tails|tables|bsds300|plane) ?(.*?) -->")
+PLACE = re.compile(
+    r"<!-- (stored|facts|numerics|peers|tails|tables|bsds300|plane|memory) ?(.*?) -->"
+)
 
 
 def stored(name: str, keys: str = "") -> Any:
@@ -248,7 +250,41 @@ def tables(_: str) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def memory(part: str) -> str:
+    """Training a Glow of growing depth: memory and time, or (`gradients`) the errors of float32 gradients."""
+    rows = stored("memory", "rows") or []
+    cells = {(r["depth"], r["cell"]): r for r in rows}
+    depths = sorted({r["depth"] for r in rows})
+    if not depths:
+        return MISSING
+
+    def show(depth: int, cell: str, key: str, form: Callable[[float], str]) -> str:
+        row = cells.get((depth, cell))
+        return "–" if row is None else form(row[key])
+
+    columns: dict[str, tuple[str, str, Callable[[float], str]]] = {
+        "memory, plain": ("memory plain", "mb", "{:.0f} MB".format),
+        "memory, reversible": ("memory reversible", "mb", "{:.1f} MB".format),
+        "step, plain": ("time", "plain", "{:.2f} s".format),
+        "step, reversible": ("time", "reversible", "{:.2f} s".format),
+        "ratio": ("time", "ratio", "{:.2f}".format),
+    }
+    if part == "gradients":
+        columns = {
+            "float32, plain": ("gradients", "plain", power),
+            "float32, reversible": ("gradients", "reversible", power),
+            "float64, reversible": ("gradients", "reversible_float64", power),
+            "reconstruction, float32": ("gradients", "reconstruction", power),
+        }
+    lines = [("depth", "parameters", *columns), tuple(["---:"] * (len(columns) + 2))]
+    for depth in depths:
+        parameters = show(depth, "memory plain", "parameters", "{:,}".format)
+        lines.append((str(depth), parameters, *(show(depth, *c) for c in columns.values())))
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
 RENDER: dict[str, Callable[[str], str]] = {
+    "memory": memory,
     "stored": number,
     "facts": facts,
     "numerics": numerics,
