@@ -41,8 +41,9 @@ CARD = Card(
     likelihood="bound",
     event_shape=(3, 8, 8),
     description="Mixture-of-logistics couplings with convolutions and self-attention, learned dequantization noise",
-    notes="paper: the CIFAR-10 settings, 31.4 million parameters as published. ActNorm has one pair of numbers per "
-    "channel, where the released code has one per entry, and the 1x1 convolution mixes all channels, not each half.",
+    notes="paper: the CIFAR-10 settings, 31.3 million parameters (31.4 published). ActNorm has one pair of numbers per "
+    "channel, where the released code has one per entry; the 1x1 convolution mixes all channels, not each half; networks "
+    "start at zero; the noise ends in the normal distribution function, not a sigmoid, and so starts near uniform.",
 )
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": {
@@ -103,8 +104,9 @@ def flowpp(
     Networks of `width` and `blocks`, whose attention of `heads` is left out where it would see more than
     attention_positions positions (None: nowhere). dequantizer_*: the same of the variational dequantization.
     Vectors [D]: `layers` couplings with MLPs of `hidden` widths, each after ActNorm and an invertible linear map.
-    coupling: `affine` is z_c = exp(s) x_c + t. components: of the mixture. dropout: in the networks. levels: of integer
-    data (auto: 256 for images, None for vectors). standardize: by default for real-valued data only.
+    coupling: `affine` is z_c = exp(s) x_c + t (the noise keeps its mixtures). components: of the mixtures. dropout: in
+    the networks. levels: of integer data (auto: 256 for images, None for vectors). standardize: by default for
+    real-valued data only.
     """
     if len(event_shape) not in (1, 3):
         raise ShapeError(
@@ -114,7 +116,7 @@ def flowpp(
         dequantize: Any = partial(
             variational_dequantize,
             context_shape=context_shape,
-            coupling=coupling,
+            coupling="mixture",
             components=components,
             couplings=dequantizer_couplings,
             width=dequantizer_width,
