@@ -324,9 +324,9 @@ def rank(number, port, queue):
     torch.set_num_threads(1)
     flow, x, *_ = built(stack)
     flow.memory = "reversible"
-    # DDP averages over the processes.
-    part = x[:2] if number == 0 else x[2:]
-    (2 * DistributedDataParallel(flow)(part).sum()).backward()
+    # It must outlive the graph, and averages over the processes.
+    parallel = DistributedDataParallel(flow)
+    (2 * parallel(x[:2] if number == 0 else x[2:]).sum()).backward()
     queue.put([p.grad.tolist() for p in flow.parameters()])
     queue.close()
     queue.join_thread()
