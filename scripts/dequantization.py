@@ -20,7 +20,7 @@ COUPLINGS = ("mixture", "affine")
 NOISES = ("variational", "uniform")
 SEEDS = (0, 1, 2)
 STEPS = 1500
-SAMPLES = 64
+SAMPLES = 32
 HYPER = {"blocks": 1, "dropout": 0.2}
 TRAINING = {
     "lr": 2e-3,

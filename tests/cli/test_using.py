@@ -88,6 +88,16 @@ def test_evaluate_says_nats_bits_error_and_kind(digits_run, table_run, diffeo_co
     assert last.endswith("(exact)")
 
 
+def test_evaluate_names_the_importance_weighted_bound(digits_run, diffeo_command, capsys):
+    assert diffeo_command("evaluate", digits_run, "--importance", 3) == 0
+    last = capsys.readouterr().out.strip().splitlines()[-1]
+    assert last.endswith("(importance-weighted bound, K = 3)")
+    assert diffeo_command("evaluate", digits_run, "--importance", 3, "--json") == 0
+    found = one_json(capsys)
+    assert found["levels"] == 17
+    assert found["rows"][0]["kind"] == "importance-weighted bound, K = 3"
+
+
 def test_evaluate_other_data_takes_the_columns_by_name(
     table_run, table, tmp_path, diffeo_command, capsys
 ):
@@ -139,6 +149,7 @@ def test_json_and_nothing_else(table_run, table, tmp_path, diffeo_command, capsy
 
 
 MISTAKES = {
+    "importance of a density": (["evaluate", "RUN", "--importance", "2"], "is exact"),
     "a misspelt run": (["sample", "PEOPLE ", "--out", "x.csv"], "did you mean"),
     "a folder that is no run": (["sample", ".", "--out", "x.csv"], "no config.json"),
     "a file as a run": (["evaluate", "TABLE"], "no run folder"),

@@ -42,7 +42,7 @@ CARD = Card(
     event_shape=(3, 8, 8),
     description="Mixture-of-logistics couplings with convolutions and self-attention, learned dequantization noise",
     notes="paper: the CIFAR-10 settings, 31.3 million parameters (31.4 published). ActNorm has one pair of numbers per "
-    "channel, where the released code has one per entry; the 1x1 convolution mixes all channels, not each half; networks "
+    "channel, where the released code has one per entry; the 1x1 convolution mixes all channels, not halves; networks "
     "start at zero; the noise ends in the normal distribution function, not a sigmoid, and so starts near uniform.",
 )
 SIZES: dict[str, dict[str, Any]] = {
