@@ -87,10 +87,13 @@ CONDITIONERS: dict[str, Callable[[], Conditioner]] = {
 
 # The name before the slash is the model's.
 ZOO: dict[str, Callable[[], Flow]] = {
-    # The first one is compiled in the fast tests, the picture in the slow ones.
+    # The first one is compiled in the fast tests, the others in the slow ones.
+    "flowpp/3-context": build("flowpp", (3,), (2,), coupling="affine"),
     "flowpp/2": build("flowpp", (2,)),
     # Without the logit, as far latents of mixtures reach where it is flat in float64.
-    "flowpp/image": build("flowpp", SMALL, alpha=None, couplings=(1, 1, 1)),
+    "flowpp/image": build(
+        "flowpp", (1, 2, 4), alpha=None, couplings=(1, 1, 1), dequantizer_couplings=1
+    ),
 }
 FLOWS: dict[str, Callable[[], Flow]] = {
     "by_hand/variational-integers-2": lambda: Flow(
@@ -113,7 +116,6 @@ SLOW_FLOWS: dict[str, Callable[[], Flow]] = {
     ),
     "flowpp/image-context": build("flowpp", (1, 2, 4), (2,), attention_positions=2, alpha=None),
     "flowpp/image-real": build("flowpp", (1, 2, 4), levels=None, couplings=(1, 1, 1)),
-    "flowpp/3-context": build("flowpp", (3,), (2,), coupling="affine"),
     "flowpp/integers": build("flowpp", (3,), levels=300),
     "realnvp/variational": build("realnvp", (1, 4, 4), (2,), dequantization="variational"),
 }
