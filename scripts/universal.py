@@ -48,6 +48,15 @@ LONGER: dict[tuple[str, str], Settings] = {
         {"layers": 2},
         {"lr": 0.05, "steps": 8000, "batch_size": 256, "clip": 0.1},
     ),
+    # Layers of powers up to 7 multiply their gradients; one run with four of them on [-3, 3] diverged.
+    ("sos", "8gaussians"): (
+        {"layers": 5, "polynomials": 2, "bound": 2.0, "activation": "elu"},
+        {"lr": 4e-3, "steps": 6000, "batch_size": 256, "clip": 1.0},
+    ),
+    ("sos", "pinwheel"): (
+        {"polynomials": 2, "bound": 2.0, "activation": "elu"},
+        {"lr": 4e-3, "steps": 6000, "batch_size": 256, "clip": 1.0},
+    ),
     ("gaussianization", "pinwheel"): ({"layers": 12}, {"lr": 6e-2, "steps": 4000}),
 }
 # Families without a zoo model of their own: how many pieces or components each has, in two autoregressive layers.
