@@ -47,12 +47,18 @@ bench: .venv/.installed ## Speed beside the bare networks and the peers that are
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.autoregressive
 
-results: .venv/.installed ## Measure again what the documentation shows (two hours)
+results: .venv/.installed ## Measure again what the documentation shows (half a day; what is stored is not repeated)
 	$(BIN)/python scripts/results.py
 	$(BIN)/python scripts/figures.py
 	$(BIN)/python scripts/numerics.py
 	$(BIN)/python scripts/peers.py
 	$(BIN)/python scripts/tails.py
+	$(BIN)/python scripts/images.py digits
+	$(BIN)/python scripts/ablation.py
+	$(BIN)/python scripts/dequantization.py
+	$(BIN)/python scripts/memory.py
+	$(if $(DIFFEO_DATA),$(BIN)/python scripts/images.py cifar10,@echo "CIFAR-10 needs DIFFEO_DATA: left out")
+	$(if $(DIFFEO_DATA),$(BIN)/python scripts/images.py mnist,@echo "MNIST needs DIFFEO_DATA: left out")
 	$(if $(DIFFEO_DATA),$(BIN)/python scripts/tables.py,@echo "scripts/tables.py needs DIFFEO_DATA: left out")
 
 wheel: .venv/.installed ## Build the wheel into dist/ and use it outside the checkout

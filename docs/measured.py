@@ -10,10 +10,12 @@ from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
 
+from measured_images import ablation, dequantization, images
+
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 MISSING = "*not measured yet*"
 PLACE = re.compile(
-    r"<!-- (stored|facts|numerics|peers|tails|tables|bsds300|plane|memory) ?(.*?) -->"
+    r"<!-- (stored|facts|numerics|peers|tails|tables|bsds300|plane|memory|images|ablation|dequantization) ?(.*?) -->"
 )
 
 
@@ -283,7 +285,13 @@ def memory(part: str) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+# The files of scripts/images.py, by data set.
+IMAGES = {"digits": "images_digits", "cifar10": "cifar10", "mnist": "mnist"}
+
 RENDER: dict[str, Callable[[str], str]] = {
+    "images": lambda data: images(stored(IMAGES[data]), data),
+    "ablation": lambda _: ablation(stored("ablation")),
+    "dequantization": lambda _: dequantization(stored("dequantization")),
     "memory": memory,
     "stored": number,
     "facts": facts,
