@@ -53,13 +53,20 @@ class _ScaledConv(nn.Module):
             self.register_buffer("initialized", torch.tensor(False))
 
     def kernels(self) -> tuple[Tensor, Tensor | None, Tensor]:
-        """w, the part of it that sees the border, and b, scaled."""
-        scale = (self.rate * self.log_scale).exp()
-        rows = scale[:, None, None, None]
-        edge = None if self.edge is None else self.edge * rows
+        """w, the part of it that `_convolve` applies to the border on its own, and b, scaled.
+
+        The border is 1 minus the inside of the picture, so that its kernel is a share of b and a kernel of the inside.
+        """
+        scale = (self.log_scale if self.rate == 1 else self.rate * self.log_scale).exp()
+        rows = scale.view(-1, 1, 1, 1)
+        if self.edge is None:
+            return self.weight * rows, None, self.shift * scale
+        shift = (self.shift + self.edge.sum((1, 2, 3))) * scale
+        if self.weight.shape[1] < len(self.weight):
+            return torch.cat((self.weight, self.edge), 1) * rows, None, shift
         # Feature maps follow the kernel's layout, in which convolutions run faster.
         weight = (self.weight * rows).to(memory_format=torch.channels_last)
-        return weight, edge, self.shift * scale
+        return weight, self.edge * rows, shift
 
     def forward(self, x: Tensor) -> Tensor:
         return _convolve(x, *self.kernels())
@@ -109,17 +116,22 @@ class _FixedConv(nn.Module):
 
 
 def _convolve(x: Tensor, weight: Tensor, edge: Tensor | None, shift: Tensor) -> Tensor:
-    """w * x + b; edge: the kernel of one more channel, 1 on the padded border and 0 inside."""
-    if edge is None:
-        return F.conv2d(x, weight, shift)
-    around = (weight.shape[-1] // 2,) * 4
-    border = F.pad(edge.new_zeros(1, 1, x.shape[2], x.shape[3]), around, value=1.0)
-    if x.shape[1] < len(weight):
-        border = border.to(x.dtype).expand(len(x), -1, -1, -1)
-        x, weight = torch.cat((F.pad(x, around), border), 1), torch.cat((weight, edge), 1)
-        return F.conv2d(x, weight.to(memory_format=torch.channels_last), shift)
-    # A copy of many feature maps costs more than the border's share of a few.
-    return F.conv2d(x, weight, shift, padding=around[0]) + F.conv2d(border, edge)
+    """w * x + b; edge: the kernel of the inside, else it is that of the last channel of w."""
+    around = weight.shape[-1] // 2
+    if edge is not None:
+        # A copy of many feature maps costs more than the inside's share of a few.
+        return F.conv2d(x, weight, shift, padding=around) - _inside(edge, x.shape[2], x.shape[3])
+    if around:
+        x = F.pad(x.movedim(1, -1), (0, 1), value=-1.0).movedim(-1, 1)
+    return F.conv2d(x, weight, shift, padding=around)
+
+
+def _inside(kernel: Tensor, height: int, width: int) -> Tensor:
+    """w * 1, [C, H, W], for a picture of ones with zeros around it and kernels [C, 1, k, k]; channels-last."""
+    k = kernel.shape[-1]
+    ones = F.pad(kernel.new_ones(height, width), (k // 2,) * 4)
+    patches = ones.unfold(0, k, 1).unfold(1, k, 1).reshape(height * width, k * k)
+    return (patches @ kernel.flatten(1).mT).view(height, width, -1).movedim(-1, 0)
 
 
 @register
