@@ -276,9 +276,9 @@ def draw_samples(name: str, folder: Path, source: str) -> None:
 
     flow, data = diffeo.load(str(folder)), load(source)
     with torch.no_grad():
-        shown = [sample(flow, 16, 0), sample(flow, 8, 0, 0.7)]
+        shown = [sample(flow, 14, 0), sample(flow, 7, 0, 0.7)]
     scaling = Scaling.of(data.train, data.levels)
-    picture = image_grid(torch.cat(shown), scaling, 8, cell=64)
+    picture = image_grid(torch.cat(shown), scaling, 7, cell=64)
     (IMAGES / f"{name}.png").write_bytes(picture)
     print(f"docs/images/{name}.png: {len(picture):,} bytes")
 
