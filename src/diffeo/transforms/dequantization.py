@@ -25,7 +25,7 @@ class VariationalDequantize(Dequantize):
 
     transform: g, a bijection of the noise, conditioned on h(x). features: h, a network of the integers, rescaled to
     (-1, 1), and of the context; without it g sees the context alone. q is a density on (0, 1)^D, exact as that of any
-    flow, trained with the model, and uniform where g is the identity. encode takes eps = 0; the inverse is floor.
+    flow, trained with the model, and uniform where g is the identity. encode takes u = 1/2; the inverse is floor.
     Ho et al., Flow++, 2019, arXiv:1902.00275, with Phi, the distribution function of N(0, 1), for the sigmoid.
 
     Raises ConfigError, ShapeError or DomainError for a transform or features that do not fit.
@@ -84,11 +84,11 @@ class VariationalDequantize(Dequantize):
         center: bool = False,
         like: Tensor | None = None,
     ) -> Noise:
-        shape = (n, *self.event_shape)
-        like = self.like if like is None else like
         if center:
-            return torch.zeros(shape, dtype=like.dtype, device=like.device)
-        return draw(shape, like, generator)
+            # u in the place of eps: the median of q can be so near the bin's edge that encode would leave the bin.
+            return (super().draw(n, center=True, like=like),)
+        like = self.like if like is None else like
+        return draw((n, *self.event_shape), like, generator)
 
     def _seen(self, x: Tensor, context: Context) -> Context:
         if self.features is None:
@@ -99,6 +99,8 @@ class VariationalDequantize(Dequantize):
     def forward(
         self, x: Tensor, context: Context = None, noise: Noise = None
     ) -> tuple[Tensor, Tensor]:
+        if isinstance(noise, tuple):
+            return super().forward(x, context, noise[0])
         x, inside, eps = self._number(x, noise)
         y, ladj = self.transform(eps, self._seen(x, context))
         share = 1 - self._slack(eps.dtype)
