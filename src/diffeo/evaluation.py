@@ -99,17 +99,20 @@ def importance_weighted(
         raise InputError(
             f"samples and batch_size must be at least 1, got {samples} and {batch_size}"
         )
+    # One x with many contexts is as many rows: the draws come before them all.
+    batch, rows, _ = flow._rows(x, context)
+    x = rows.reshape(*batch, *flow.event_shape)
+    at_once = max(1, batch_size // max(1, len(rows)))
     total: Tensor | None = None
     done = 0
     while done < samples:
-        rows = max(1, x.numel() // max(1, flow.event_size))
-        at_once = min(samples - done, max(1, batch_size // rows))
+        n = min(samples - done, at_once)
         each = flow.log_prob(
-            x.expand(at_once, *x.shape), context, batch_size=batch_size, generator=generator
+            x.expand(n, *x.shape), context, batch_size=batch_size, generator=generator
         )
         found = each.double().logsumexp(0)
         total = found if total is None else torch.logaddexp(total, found)
-        done += at_once
+        done += n
     assert total is not None
     return total - math.log(samples)
 

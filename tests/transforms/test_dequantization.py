@@ -159,6 +159,23 @@ def test_the_context_reaches_the_noise_in_importance_weighting():
     x, c = torch.randint(0, 256, (3, 1, 2, 4)), torch.randn(3, 2, dtype=torch.float64)
     assert importance_weighted(flow, x, c, samples=5, batch_size=4).shape == (3,)
 
+    many = importance_weighted(flow, x[0], c, samples=3, generator=torch.Generator().manual_seed(1))
+    each = importance_weighted(
+        flow, x[:1].expand_as(x), c, samples=3, generator=torch.Generator().manual_seed(1)
+    )
+    assert torch.equal(many, each)
+
+
+def test_encode_takes_the_middle_of_the_bin_whatever_the_noise_has_learned():
+    x = torch.randint(0, 256, (16, 1, 4, 4))
+    x[0], x[1] = 0, 255
+    for dtype in (torch.float32, torch.float64):
+        flow = diffeo.zoo.build("flowpp", (1, 4, 4), size="tiny").to(dtype).eval()
+        randomize(flow.transform.parts[0], scale=4.0)
+        assert torch.equal(flow.decode(flow.encode(x)).long(), x)
+        v = (x + 0.5).to(dtype)
+        assert torch.equal(flow.encode(x), flow.continuous.encode(v))
+
 
 def test_the_dequantizer_trains_with_the_flow():
     flow = diffeo.zoo.build(
