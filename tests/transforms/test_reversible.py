@@ -273,6 +273,25 @@ def test_a_parameter_changed_before_backward_is_an_error():
         loss.backward()
 
 
+@pytest.mark.parametrize("memory", ["checkpoint", "reversible"])
+def test_parameters_that_only_forward_had_are_refused(memory):
+    flow = randomize(stack().double())
+    x = torch.randn(5, 4, dtype=torch.float64)
+    flow.memory = memory
+    others = {k: (2 * p.detach()).requires_grad_() for k, p in flow.named_parameters()}
+    loss = torch.func.functional_call(flow, others, (x,)).sum()
+    with pytest.raises(DirectionError, match="functional_call"):
+        torch.autograd.grad(loss, list(others.values()))
+    # Detached, as for path gradients, they have the same values: with respect to x that is no obstacle.
+    detached = {k: p.detach() for k, p in flow.named_parameters()}
+    found = []
+    for flow.memory in ("reversible", "plain"):
+        y = x.clone().requires_grad_()
+        torch.func.functional_call(flow, detached, (y,)).sum().backward()
+        found.append(y.grad)
+    assert (found[0] - found[1]).abs().max() < 1e-10
+
+
 def test_an_unknown_memory_is_refused():
     flow = stack()
     flow.memory = "reversable"

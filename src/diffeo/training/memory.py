@@ -15,7 +15,7 @@ from torch import Tensor
 from ..flow import Flow
 from ..rows import slice_rows
 from ..transforms.base import Context, Noise
-from ..transforms.reversible import State, Step, runs
+from ..transforms.reversible import State, Step, runs, trained
 from .machines import main_process
 
 EVERY = 100
@@ -74,7 +74,7 @@ def _reversible(
         kept: list[Step] = []
         for step in steps:
             # Preprocessing in front of all parameters is not recomputed.
-            learned = learned or bool(step.parameters)
+            learned = learned or bool(trained(step))
             before = before if learned and kept else state
             if learned:
                 kept.append(step)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -75,7 +76,7 @@ class Apply:
 
     @property
     def parameters(self) -> list[nn.Parameter]:
-        return [p for p in self.transform.parameters() if p.requires_grad]
+        return list(self.transform.parameters())
 
     def play(self, state: State, context: Context) -> tuple[State, Tensor | None]:
         """The state after this step, and its ladj."""
@@ -185,12 +186,36 @@ def _checkpointed(
 
     total: Tensor | None = None
     for step in steps:
-        if any(t.requires_grad for t in (*state, *step.parameters, *_tensors(context))):
-            state, ladj = checkpoint(step.play, state, context, use_reentrant=False)
+        parameters = step.parameters
+        if any(t.requires_grad for t in (*state, *parameters, *_tensors(context))):
+            again = partial(_replay, step, parameters)
+            state, ladj = checkpoint(again, state, context, use_reentrant=False)
         else:
             state, ladj = step.play(state, context)
         total = _add(total, ladj)
     return state, total
+
+
+def _replay(
+    step: Step, parameters: Sequence[Tensor], state: State, context: Context
+) -> tuple[State, Tensor | None]:
+    _check_same(parameters, step.parameters)
+    return step.play(state, context)
+
+
+def _check_same(before: Sequence[Tensor], now: Sequence[Tensor]) -> None:
+    """Raise DirectionError unless the parameters at hand are those of forward, or those detached."""
+    for a, b in zip(before, now, strict=True):
+        if a is not b and (a.requires_grad or a.data_ptr() != b.data_ptr()):
+            raise DirectionError(
+                "backward cannot recompute with parameters that only forward had, as under "
+                "torch.func.functional_call: use memory = 'plain' there"
+            )
+
+
+def trained(step: Step) -> list[nn.Parameter]:
+    """The parameters of a step that want a gradient."""
+    return [p for p in step.parameters if p.requires_grad]
 
 
 def _reversible(
@@ -200,12 +225,13 @@ def _reversible(
     start = 0
     if not any(t.requires_grad for t in (*state, *given)):
         # Preprocessing of the data has no gradient to anything, and nothing to recompute.
-        start = next((i for i, s in enumerate(steps) if s.parameters), len(steps))
+        start = next((i for i, s in enumerate(steps) if trained(s)), len(steps))
     state, before = _plain(steps[:start], state, context)
     if start == len(steps):
         return state, before
-    parameters = list(dict.fromkeys(p for s in steps[start:] for p in s.parameters))
-    node = _Run(steps[start:], len(state), context, len(given), parameters)
+    parameters = list(dict.fromkeys(p for s in steps[start:] for p in trained(s)))
+    seen = [s.parameters for s in steps[start:]]
+    node = _Run(steps[start:], len(state), context, len(given), parameters, seen)
     *after, total = _Recomputed.apply(node, *state, *given, *parameters)  # type: ignore[no-untyped-call]
     return tuple(after), _add(before, total)
 
@@ -219,13 +245,14 @@ _STORE: dict[Storage, Callable[[Sequence[Step], State, Context], tuple[State, Te
 
 @dataclass(frozen=True)
 class _Run:
-    """What a node of the graph knows of its run."""
+    """What a node of the graph knows of its run; `seen`: the parameters of each step, trained or not."""
 
     steps: Sequence[Step]
     states: int
     context: Context
     contexts: int
     parameters: Sequence[nn.Parameter]
+    seen: Sequence[Sequence[Tensor]]
 
 
 class _Recomputed(torch.autograd.Function):
@@ -275,10 +302,13 @@ class _Recomputed(torch.autograd.Function):
         sums: dict[Tensor, Tensor] = {}
         device = state[0].device
         with generator_kept(device):
-            for step, generator in zip(reversed(run.steps), reversed(ctx.generators), strict=True):
+            for step, seen, generator in zip(
+                reversed(run.steps), reversed(run.seen), reversed(ctx.generators), strict=True
+            ):
+                _check_same(seen, step.parameters)
                 if generator is not None:
                     set_generator(device, generator)
-                wrt: list[Tensor] = [*wanted, *step.parameters]
+                wrt: list[Tensor] = [*wanted, *trained(step)]
                 state, grads, found = step.pull(state, grads, ladj_grad, wrt, given)
                 for t, g in zip(wrt, found, strict=True):
                     if g is not None:
