@@ -25,7 +25,7 @@ class LabelPrior(Elementwise):
 
     event_shape: [C, H, W] of z. context_shape: (classes,), of one-hot labels, or of probabilities. classifier: weight
     of `auxiliary`, which only training asks for.
-    Raises ConfigError for a context that is no label.
+    Raises ConfigError for a context that is no label, or a negative weight.
     """
 
     def __init__(
@@ -37,6 +37,10 @@ class LabelPrior(Elementwise):
         if not isinstance(self.context_shape, tuple) or len(self.context_shape) != 1:
             raise ConfigError(
                 f"{self.name} needs a one-hot label (classes,) as context, got {context_shape}"
+            )
+        if not classifier >= 0:
+            raise ConfigError(
+                f"{self.name} needs a classifier weight of 0 or more, got {classifier}"
             )
         self.classifier = classifier
         self.head = nn.Linear(self.event_shape[0], self.context_shape[0])

@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
-from ..errors import ConfigError
+from ..errors import ConfigError, DiffeoError
 from ..flow import Flow
 from ..nets import Conditioner
 from ..parts import Shape, as_shape, describe
@@ -65,8 +65,10 @@ def model(card: Card, sizes: dict[str, dict[str, Any]]) -> Callable[[Builder], B
             seen = context_shape if net is None else net.out_shape
             try:
                 flow = assemble(shape, seen, **settings)
-            except TypeError as error:
-                raise _unknown_setting(card.name, assemble, settings, error) from error
+            except DiffeoError:
+                raise
+            except (AttributeError, TypeError, ValueError) as error:
+                raise _wrong_setting(card.name, assemble, settings, error) from error
             if net is not None:
                 flow = Flow(flow.transform, flow.base, embedding=net, context_shape=context_shape)
             flow.provenance = {
@@ -149,20 +151,39 @@ def _known(name: str) -> str:
     return name
 
 
-def _unknown_setting(
-    name: str, assemble: Builder, settings: dict[str, Any], error: TypeError
+def _wrong_setting(
+    name: str, assemble: Builder, settings: dict[str, Any], error: Exception
 ) -> Exception:
+    """What to raise for an error in building: the first setting that is unknown or of another type, where one is."""
     import inspect
 
     known = list(inspect.signature(assemble).parameters)[2:]
     wrong = [k for k in settings if k not in known]
-    if not wrong:
-        return error
-    close = difflib.get_close_matches(wrong[0], known, n=1)
-    hint = f", did you mean {close[0]!r}?" if close else ""
-    return ConfigError(
-        f"{name} has no setting {wrong[0]!r}{hint}; its settings are {', '.join(known)}"
-    )
+    if wrong:
+        close = difflib.get_close_matches(wrong[0], known, n=1)
+        hint = f", did you mean {close[0]!r}?" if close else ""
+        return ConfigError(
+            f"{name} has no setting {wrong[0]!r}{hint}; its settings are {', '.join(known)}"
+        )
+    for key, expected in get_type_hints(assemble).items():
+        if key in settings and _plain(settings[key]):
+            complaint = _complaint(settings[key], expected)
+            if complaint:
+                return ConfigError(f"{name}: {key} = {settings[key]!r}: {complaint}")
+    # A sentence of torch about a value, such as a probability.
+    return ConfigError(f"{name}: {error}") if isinstance(error, ValueError) else error
+
+
+def _complaint(value: Any, expected: Any) -> str:
+    """Why a plain value is not of an annotated type; nothing if it is."""
+    from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+    try:
+        adapter = TypeAdapter(expected, config=ConfigDict(arbitrary_types_allowed=True))
+        adapter.validate_python(value)
+    except ValidationError as error:
+        return error.errors()[0]["msg"].lower()
+    return ""
 
 
 def _plain(value: Any) -> bool:

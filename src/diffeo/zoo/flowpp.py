@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from ..distributions import StandardNormal
-from ..errors import ShapeError
+from ..errors import ConfigError, ShapeError
 from ..flow import Flow
 from ..nets import MLP, GatedAttentionNet
 from ..parts import Shape
@@ -111,6 +111,11 @@ def flowpp(
     if len(event_shape) not in (1, 3):
         raise ShapeError(
             f"flowpp takes vectors (D,) or images (channels, height, width), got {event_shape}"
+        )
+    if min(couplings) < 0 or layers < 0 or (attention_positions or 0) < 0:
+        raise ConfigError(
+            f"flowpp needs couplings, layers and attention_positions of 0 or more, got {couplings}, {layers} and "
+            f"{attention_positions}"
         )
     if dequantization == "variational":
         dequantize: Any = partial(

@@ -99,12 +99,17 @@ def glow(
         raise ShapeError(
             f"glow takes vectors (D,) or images (channels, height, width), got {event_shape}"
         )
-    if mixing not in MIXING:
+    if mixing not in tuple(MIXING):
         raise ConfigError(f"mixing must be one of {', '.join(MIXING)}, got {mixing!r}")
     if coupling not in ("affine", "additive"):
         raise ConfigError(f"coupling must be affine or additive, got {coupling!r}")
     if condition not in ("top", "all"):
         raise ConfigError(f"condition must be top or all, got {condition!r}")
+    if depth < 1 or (scales is not None and scales < 1) or not 0 <= dropout < 1:
+        raise ConfigError(
+            f"glow needs depth and scales of 1 or more and a dropout in [0, 1), got depth {depth}, scales {scales} and "
+            f"dropout {dropout}"
+        )
     image = len(event_shape) == 3
     if classifier and (
         not image or not isinstance(context_shape, tuple) or len(context_shape) != 1

@@ -45,6 +45,8 @@ def preprocessing(
     if dequantization not in ("uniform", "variational") and not callable(dequantization):
         raise ConfigError(f"dequantization must be uniform or variational, got {dequantization!r}")
     if levels is not None:
+        if levels < 2:
+            raise ConfigError(f"levels must be at least 2, got {levels}")
         dequantize: Any = Dequantize if dequantization == "uniform" else dequantization
         if dequantization == "variational":
             dequantize = partial(variational_dequantize, context_shape=context_shape)
