@@ -16,7 +16,7 @@ from ..nets import MLP
 from ..parts import Shape
 from ..transforms import Chain, Coupling, Elementwise, Halves, Permutation
 from .base import Card, model
-from .preprocessing import Levels, preprocessing
+from .preprocessing import Dequantization, Levels, preprocessing
 
 CARD = Card(
     name="nice",
@@ -52,12 +52,13 @@ def nice(
     levels: Levels = "auto",
     alpha: float | None = None,
     standardize: bool | None = None,
+    dequantization: Dequantization = "uniform",
 ) -> Flow:
     """h = exp(s) * (additive couplings of x); log p(x) = sum_d log p_H(h_d) + s_d.
 
     Images are dequantized to [0, 1] and flattened. couplings: the paper has 4. prior: of the latent. levels: of integer
     data (auto: 256 for images, None for vectors). alpha: a logit after dequantization (none in the paper).
-    standardize: by default for real-valued data only.
+    standardize: by default for real-valued data only. dequantization: see realnvp.
     """
     if prior not in ("logistic", "normal"):
         raise ConfigError(f"prior must be logistic or normal, got {prior!r}")
@@ -69,7 +70,15 @@ def nice(
         zero_init=zero_init,
         irange=irange,
     )
-    first = preprocessing(event_shape, levels, alpha=alpha, standardize=standardize, flatten=True)
+    first = preprocessing(
+        event_shape,
+        levels,
+        alpha=alpha,
+        standardize=standardize,
+        flatten=True,
+        dequantization=dequantization,
+        context_shape=context_shape,
+    )
     layers = [
         partial(
             Coupling,

@@ -18,7 +18,7 @@ from ..nets import Bottleneck
 from ..parts import Shape
 from ..transforms import Chain, Coupling, Flatten, Halves, Squeeze, Transform
 from .base import Card, model
-from .preprocessing import Levels, preprocessing
+from .preprocessing import Dequantization, Levels, preprocessing
 
 CARD = Card(
     name="revnet",
@@ -52,11 +52,12 @@ def revnet(
     dropout: float = 0.0,
     levels: Levels = "auto",
     alpha: float | None = None,
+    dequantization: Dequantization = "uniform",
 ) -> Flow:
     """Per stage: squeeze 2, then blocks y1 = x1 + F(x2), y2 = x2 + G(y1); the latent under a learned diagonal Gaussian.
 
     blocks: per stage. width: feature maps inside F and G at the first stage, doubled per stage.
-    levels, alpha: see realnvp.
+    levels, alpha, dequantization: see realnvp.
     Raises ShapeError for events that are no images, or whose sides 2^stages does not divide.
     """
     if len(event_shape) != 3:
@@ -81,6 +82,13 @@ def revnet(
                     context_shape=context_shape,
                 )
             )
-    first = preprocessing(event_shape, levels, alpha=alpha, standardize=False)
+    first = preprocessing(
+        event_shape,
+        levels,
+        alpha=alpha,
+        standardize=False,
+        dequantization=dequantization,
+        context_shape=context_shape,
+    )
     chain = Chain(event_shape, [*first, *layers, Flatten])
     return Flow(chain, DiagonalNormal(chain.latent_shape))
