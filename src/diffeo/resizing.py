@@ -43,6 +43,7 @@ def resized(flow: Flow, event_shape: Sequence[int]) -> Flow:
         raise ConfigError("the configuration describes no flow")
     share(flow, other)
     other.provenance = flow.provenance
+    other.memory = flow.memory
     return other.train(flow.training)
 
 

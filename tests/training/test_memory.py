@@ -63,6 +63,8 @@ def test_the_error_of_a_good_chain_is_logged_without_a_word(tmp_path, monkeypatc
     errors = column(tmp_path, "reconstruction")
     assert len(errors) == 2
     assert 0 < max(errors) < 1e-5
+    rows = [line.split(",") for line in (tmp_path / "metrics.csv").read_text().splitlines()]
+    assert [row[0] for row in rows[1:] if row[-1]] == ["1", "10"]
 
 
 def test_plain_training_has_no_such_column(tmp_path):

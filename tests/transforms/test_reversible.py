@@ -305,6 +305,9 @@ def test_it_is_no_part_of_a_saved_model(tmp_path):
     flow.save(tmp_path / "m")
     assert diffeo.load(tmp_path / "m").memory == "plain"
     assert copy.deepcopy(flow).memory == "reversible"
+    flow = diffeo.zoo.build("glow", (1, 4, 4), size="tiny")
+    flow.memory = "reversible"
+    assert flow.resized((1, 8, 8)).memory == "reversible"
 
 
 @pytest.mark.slow

@@ -122,7 +122,8 @@ class ReconstructionWatch(pl.Callback):
         x, context, noise = (slice_rows(v, 0, ROWS) for v in (x, context, noise))
         with trainer.precision_plugin.forward_context():
             error = reconstruction_error(module.flow, x, context, noise=noise)
-            module._log(reconstruction=error)
+            # A callback runs before the module has counted the step.
+            module._log(step, reconstruction=error)
             if error > LIMIT and not self.warned and main_process():
                 self.warned = True
                 layers = reconstruction_by_layer(module.flow, x, context, noise=noise)

@@ -242,10 +242,11 @@ class MaximumLikelihood(pl.LightningModule):
             return {k: self._moved(v) for k, v in value.items()}
         return tuple(self._moved(v) for v in value) if isinstance(value, tuple) else value
 
-    def _log(self, **numbers: float) -> None:
+    def _log(self, step: int | None = None, /, **numbers: float) -> None:
         # Not self.log, which costs as much as a small layer.
+        numbers["seconds"] = round(self.seconds(), 3)
         for logger in self.trainer.loggers:
-            logger.log_metrics(numbers | {"seconds": round(self.seconds(), 3)}, step=self.step)
+            logger.log_metrics(numbers, step=self.step if step is None else step)
 
     # -- optimizer and schedule ---------------------------------------------------------------------------------------
 
