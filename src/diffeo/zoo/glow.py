@@ -79,6 +79,7 @@ def glow(
     condition: Literal["top", "all"] = "top",
     classifier: float = 0.0,
     levels: Levels = "auto",
+    alpha: float | None = None,
     standardize: bool | None = None,
     dequantization: Dequantization | Callable[..., Transform] = "uniform",
 ) -> Flow:
@@ -92,7 +93,8 @@ def glow(
     context: moves the Gaussian of the last scale, per channel; all couplings and splits, too, with condition `all`, and
     always for vectors. classifier: the context is a one-hot label, and `diffeo.fit` adds to the loss in bits/dim this
     much (0.01 in the paper) times the cross-entropy, in bits, of a linear classifier of the last scale's mean latent.
-    levels: of integer data (auto: 256 for images, None for vectors). standardize: by default for real-valued data only.
+    levels: of integer data (auto: 256 for images, None for vectors). alpha: of a logit, not published, which pictures
+    with much black or white need; None: the interval [-1/2, 1/2]. standardize: by default for real-valued data only.
     dequantization: uniform, or variational (see `preprocessing`).
     """
     if len(event_shape) not in (1, 3):
@@ -131,6 +133,7 @@ def glow(
     first = preprocessing(
         event_shape,
         levels,
+        alpha=alpha,
         interval=(-0.5, 0.5),
         standardize=standardize,
         dequantization=dequantization,
