@@ -84,7 +84,8 @@ def random_rotation(n: int) -> Tensor:
     q, r = torch.linalg.qr(torch.randn(n, n, dtype=torch.float64))
     # The sign of R's diagonal makes the distribution of Q uniform.
     rotation: Tensor = q * r.diagonal().sgn()
-    return rotation
+    # In rows, as it is when loaded: the layout decides the last bit of a product.
+    return rotation.contiguous()
 
 
 @register
