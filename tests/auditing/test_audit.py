@@ -37,6 +37,7 @@ def vector_flow(d=6, parts=(), layers=3):
     def coupling(shape):
         return randomize(Coupling(shape, Affine("clamp")), seed=1)
 
+    torch.manual_seed(1)
     return Flow(Chain((d,), [coupling, *parts, *[coupling] * (layers - 1)])).eval()
 
 
