@@ -319,3 +319,63 @@ def test_bases_without_parameters_take_a_context() -> None:
     for base in (StandardNormal((2,)), DiagonalNormal((2,)), GaussianMixture((2,), 2)):
         assert base.log_prob(torch.zeros(3, 2), context).shape == (3,)
         assert base.sample(3, context).shape == (3, 2)
+
+
+# -- dtypes -----------------------------------------------------------------------------------------------------------
+
+MASKED = {"values": (3, 2), "mask": (3,)}
+LABEL = torch.eye(3, dtype=torch.int64)
+INTEGERS = {
+    "a label in the prior": ("glow", (1, 4, 4), {"context_shape": (3,)}, LABEL),
+    "a label": ("realnvp", (2,), {"context_shape": (3,)}, LABEL),
+    "several labels": ("realnvp", (2,), {"context_shape": {"a": (3,)}}, {"a": LABEL}),
+    "an embedded set": (
+        "realnvp",
+        (2,),
+        {"context_shape": MASKED, "embedding": deep_set},
+        {"values": torch.arange(18).reshape(3, 3, 2), "mask": torch.ones(3, 3).bool()},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", INTEGERS)
+def test_integers_in_a_context_are_numbers(case: str) -> None:
+    name, shape, settings, context = INTEGERS[case]
+    flow = randomize(zoo.build(name, shape, size="tiny", **settings).eval(), 0)
+    assert isinstance(flow, Flow)
+    same = {k: v.float() for k, v in context.items()} if isinstance(context, dict) else context.float()  # fmt: skip
+    x = torch.randint(0, 256, (3, *shape), dtype=torch.uint8) if flow.discrete else torch.randn(3, *shape)  # fmt: skip
+    found, expected = [
+        (
+            flow.log_prob(x, c, generator=torch.Generator().manual_seed(0)),
+            flow.encode(x, c),
+            flow.sample((2,), c, generator=torch.Generator().manual_seed(0)),
+            flow.at(c).log_prob(x[0]) if not flow.discrete else flow.encode(x, c),
+        )
+        for c in (context, same)
+    ]
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    assert diffeo.audit(flow, x, context).passes == diffeo.audit(flow, x, same).passes
+
+
+def test_an_embedding_of_the_users_own_takes_integers() -> None:
+    inner = zoo.build("realnvp", (2,), context_shape=(4,), size="tiny")
+    flow = Flow(inner.transform, inner.base, embedding=nn.Embedding(3, 4), context_shape=())
+    assert flow.sample((5,), torch.tensor([0, 1, 2])).shape == (5, 3, 2)
+
+
+@pytest.mark.parametrize(
+    ("context", "says"),
+    [
+        (torch.eye(3).double(), "context: this flow is in torch.float32, got torch.float64"),
+        (torch.eye(3).numpy(), "context: expected a tensor [*batch, 3], got ndarray"),
+        ([0, 1, 0], "context: expected a tensor [*batch, 3], got list"),
+    ],
+)
+def test_another_precision_or_type_is_refused(context: Any, says: str) -> None:
+    flow = zoo.build("realnvp", (2,), context_shape=(3,), size="tiny")
+    uses = (partial(flow.sample, (2,)), partial(flow.log_prob, torch.randn(3, 2)), lambda c: flow.at(c))  # fmt: skip
+    for use in uses:
+        with pytest.raises(InputError) as caught:
+            use(context)
+        assert says in str(caught.value)

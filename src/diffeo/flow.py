@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from .distributions import Distribution, StandardNormal
 from .errors import ConfigError, DirectionError, DomainError, InputError, ShapeError
-from .nets.embedding import resolve_context
+from .nets import Conditioner
+from .nets.embedding import FromContext, resolve_context
 from .parts import ContextShape, Part, Shape, register
 from .properties import Kind, Properties
-from .rows import chunked, context_rows, expand, show
+from .rows import broadcast, check_dtype, chunked, context_rows, expand, show
 from .transforms import Chain, Level, Transform
 from .transforms.base import Context, Noise, common_context_shape
 from .transforms.reversible import Memory, run
@@ -168,9 +169,10 @@ class Flow(Part):
     ) -> Tensor:
         """log p(x | context) in nats, in the units of the data; shape: the broadcast batch shape.
 
-        x: [*batch, *event_shape]. context: [*batch, *context_shape], broadcast against it, or a dict of such. For
-        integer data it is the log-probability bound of one draw of the dequantization noise, taken under `generator`,
-        or given as `noise`. batch_size: work in chunks of that many rows. Points outside the support get -inf.
+        x: [*batch, *event_shape]. context: [*batch, *context_shape], broadcast against it, or a dict of such; integers,
+        such as one-hot labels, become numbers. For integer data it is the log-probability bound of one draw of the
+        dequantization noise, taken under `generator`, or given as `noise`. batch_size: work in chunks of that many
+        rows. Points outside the support get -inf.
 
         Raises ShapeError or InputError for an x or a context that does not fit.
         """
@@ -356,35 +358,14 @@ class Flow(Part):
             raise ShapeError(
                 f"expected a tensor whose last axes are the {what} shape {event}, got {tuple(x.shape)}"
             )
-        self._check_dtype(x, integers=self.discrete and not latent)
+        check_dtype(x, self.dtype, integers=self.discrete and not latent)
         batch: Shape = tuple(x.shape[: x.ndim - len(event)])
         given, context = self._embed(context)
         if given != batch and context is not None:
-            try:
-                batch = tuple(torch.broadcast_shapes(batch, given))
-            except RuntimeError as error:
-                raise ShapeError(
-                    f"the batch shape {batch} of the {what}s and {given} of the contexts do not broadcast"
-                ) from error
+            batch = broadcast(batch, given, f"{what}s")
             x = x.expand(*batch, *event)
         rows = x.reshape(-1, *event)
         return batch, rows, expand(context, given, batch)
-
-    def _check_dtype(self, x: Tensor, integers: bool) -> None:
-        if integers and x.is_floating_point():
-            raise InputError(
-                f"this flow models integers, got {x.dtype}: give integers, or use flow.continuous for what is "
-                "dequantized already"
-            )
-        if not integers and not x.is_floating_point():
-            raise InputError(
-                f"this flow models real numbers, got {x.dtype}: convert with .to({self.dtype})"
-            )
-        if not integers and x.dtype != self.dtype and torch.float64 in (x.dtype, self.dtype):
-            raise InputError(
-                f"this flow is in {self.dtype}, got {x.dtype}: convert one of them with .to({self.dtype}) or "
-                f"flow.to({x.dtype})"
-            )
 
     def _sample_rows(
         self,
@@ -403,7 +384,15 @@ class Flow(Part):
             if context is not None:
                 raise InputError("this flow takes no context, but got one")
             return (), None
-        batch, rows = context_rows(context, self.context_shape)
+        batch, rows = self._context_rows(context)
         if self.embedding is not None:
             rows = self.embedding(rows)
         return batch, rows
+
+    def _context_rows(self, context: Context) -> tuple[Shape, Any]:
+        """The batch shape of a context, and its rows."""
+        assert self.context_shape is not None
+        net = self.embedding
+        # A module of the user's own, such as nn.Embedding, may want integers.
+        foreign = net is not None and not isinstance(net, Conditioner | FromContext)
+        return context_rows(context, self.context_shape, None if foreign else self.dtype)

@@ -17,7 +17,27 @@ def show(shape: Shape) -> str:
     return ", ".join(map(str, shape))
 
 
-def batch_of(context: Tensor, shape: Shape, name: str) -> Shape:
+def check_dtype(x: Tensor, dtype: torch.dtype, *, what: str = "", integers: bool = False) -> None:
+    """Raise InputError where x cannot be the integers, or the real numbers, of a flow in `dtype`."""
+    if integers and x.is_floating_point():
+        raise InputError(
+            f"this flow models integers, got {x.dtype}: give integers, or use flow.continuous for what is "
+            "dequantized already"
+        )
+    if not integers and not x.is_floating_point():
+        raise InputError(f"this flow models real numbers, got {x.dtype}: convert with .to({dtype})")
+    if not integers and x.dtype != dtype and torch.float64 in (x.dtype, dtype):
+        raise InputError(
+            f"{what}this flow is in {dtype}, got {x.dtype}: convert one of them with .to({dtype}) or "
+            f"flow.to({x.dtype})"
+        )
+
+
+def batch_of(context: Any, shape: Shape, name: str) -> Shape:
+    if not isinstance(context, Tensor):
+        raise InputError(
+            f"{name}: expected a tensor [*batch, {show(shape)}], got {type(context).__name__}"
+        )
     at = context.ndim - len(shape)
     if at < 0 or tuple(context.shape[at:]) != shape:
         raise ShapeError(
@@ -26,8 +46,13 @@ def batch_of(context: Tensor, shape: Shape, name: str) -> Shape:
     return tuple(context.shape[:at])
 
 
-def context_rows(context: Context, shape: Shape | dict[str, Shape]) -> tuple[Shape, Any]:
-    """The batch shape of a context, and its rows. Raises InputError or ShapeError if it does not have `shape`."""
+def context_rows(
+    context: Context, shape: Shape | dict[str, Shape], dtype: torch.dtype | None
+) -> tuple[Shape, Any]:
+    """The batch shape of a context, and its rows; integers, such as labels and masks, become numbers in `dtype`.
+
+    dtype None: numbers stay as they are. Raises InputError or ShapeError for another shape or precision.
+    """
     if context is None:
         raise InputError(f"this flow needs a context of shape {shape}, but got none")
     if isinstance(shape, dict):
@@ -38,13 +63,35 @@ def context_rows(context: Context, shape: Shape | dict[str, Shape]) -> tuple[Sha
             batch: Shape = tuple(torch.broadcast_shapes(*found.values()))
         except RuntimeError as error:
             raise ShapeError(f"the contexts' batch shapes {found} do not broadcast") from error
-        rows: Any = {k: context[k].expand(*batch, *s).reshape(-1, *s) for k, s in shape.items()}
+        rows: Any = {
+            k: _numbers(context[k], dtype, k).expand(*batch, *s).reshape(-1, *s)
+            for k, s in shape.items()
+        }
     else:
         if isinstance(context, dict):
             raise InputError(f"this flow takes one context tensor of shape {shape}, but got a dict")
         batch = batch_of(context, shape, "context")
-        rows = context.reshape(-1, *shape)
+        rows = _numbers(context, dtype, "context").reshape(-1, *shape)
     return batch, rows
+
+
+def _numbers(context: Tensor, dtype: torch.dtype | None, name: str) -> Tensor:
+    if dtype is None:
+        return context
+    if not context.is_floating_point():
+        return context.to(dtype)
+    check_dtype(context, dtype, what=f"{name}: ")
+    return context
+
+
+def broadcast(batch: Shape, given: Shape, what: str) -> Shape:
+    """The shape that batch shapes of x and of its contexts broadcast to. Raises ShapeError."""
+    try:
+        return tuple(torch.broadcast_shapes(batch, given))
+    except RuntimeError as error:
+        raise ShapeError(
+            f"the batch shape {batch} of the {what} and {given} of the contexts do not broadcast"
+        ) from error
 
 
 def expand(context: Context, given: Shape, batch: Shape) -> Context:

@@ -12,7 +12,6 @@ from torch.distributions import Distribution, constraints
 
 from .flow import Flow
 from .properties import Domain
-from .rows import context_rows
 from .transforms.base import Context
 
 
@@ -83,7 +82,7 @@ class FlowDistribution(Distribution):
 def _batch(flow: Flow, context: Context) -> Sequence[int]:
     if context is None or flow.context_shape is None:
         return flow._embed(context)[0]  # raises where one is there without the other
-    return context_rows(context, flow.context_shape)[0]
+    return flow._context_rows(context)[0]
 
 
 def _constraint(domain: Domain) -> Any:

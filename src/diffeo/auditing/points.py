@@ -14,7 +14,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..flow import Flow
 from ..parts import Shape
-from ..rows import context_rows, show
+from ..rows import broadcast, show
 from ..testing.case import rows as take
 from ..transforms import Chain
 from .record import Call, record
@@ -39,13 +39,8 @@ def choose(flow: Flow, x: Tensor, context: Any, seed: int, rows: int) -> Example
     batch: Shape = tuple(x.shape[: x.ndim - len(event)])
     given: Shape = ()
     if flow.context_shape is not None:
-        given, context = context_rows(context, flow.context_shape)
-    try:
-        every: Shape = tuple(torch.broadcast_shapes(batch, given))
-    except RuntimeError as error:
-        raise InputError(
-            f"the batch shape {batch} of x and {given} of the contexts do not broadcast"
-        ) from error
+        given, context = flow._context_rows(context)
+    every = broadcast(batch, given, "events")
     total = math.prod(every)
     if not total:
         raise InputError(
