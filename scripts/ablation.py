@@ -20,7 +20,7 @@ COUPLINGS = ("affine", "additive")
 MIXINGS = ("reverse", "shuffle", "conv1x1")
 SEEDS = (0, 1, 2)
 STEPS = 3000
-HYPER = {"depth": 8, "width": 32, "dropout": 0.2}
+HYPER = {"depth": 8, "width": 32, "alpha": 0.05, "dropout": 0.2}
 TRAINING = {
     "lr": 2e-3,
     "batch_size": 64,

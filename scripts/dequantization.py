@@ -19,11 +19,11 @@ from stored import provenance, read, write
 COUPLINGS = ("mixture", "affine")
 NOISES = ("variational", "uniform")
 SEEDS = (0, 1, 2)
-STEPS = 1500
+STEPS = 800
 SAMPLES = 32
-HYPER = {"blocks": 1, "dropout": 0.2}
+HYPER = {"blocks": 1, "dequantizer_couplings": 2, "dropout": 0.3}
 TRAINING = {
-    "lr": 2e-3,
+    "lr": 3e-3,
     "batch_size": 64,
     "clip": 1.0,
     "ema": 0.99,

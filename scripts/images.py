@@ -48,7 +48,8 @@ EXAMPLE = (
 class Job:
     """A run: a recipe with other settings.
 
-    peer: of the normflows Glow in place of the recipe's model; example: with Adamax, as the library's example has it.
+    peer: of the normflows Glow in place of the recipe's model; example: with Adamax and without a logit, as the
+    library's example has it.
     best: at the rate that the grid chose. tested: on the test part. weighted: also by the importance-weighted bound.
     """
 
@@ -179,8 +180,10 @@ def fitted(job: Job, chosen: Any, folder: Path, overrides: Sequence[str]) -> tup
 
     torch.set_num_threads(1)
     data = read_data(chosen)
+    # The library's example has no logit.
+    alpha = None if job.example else chosen.hyper.get("alpha")
     flow = (
-        peer_glow(data.event_shape, data.levels, seed=chosen.training.seed, **PEER)
+        peer_glow(data.event_shape, data.levels, seed=chosen.training.seed, alpha=alpha, **PEER)
         if job.peer
         else build_flow(chosen, data)
     )

@@ -78,12 +78,19 @@ def multiscale(shape: tuple[int, ...], scales: int, depth: int, width: int) -> A
 
 
 def peer_glow(
-    shape: tuple[int, ...], levels: int, *, scales: int, depth: int, width: int, seed: int
+    shape: tuple[int, ...],
+    levels: int,
+    *,
+    scales: int,
+    depth: int,
+    width: int,
+    seed: int,
+    alpha: float | None = None,
 ) -> Flow:
-    """The model over integers: uniform noise and the interval [-1/2, 1/2], as our Glow has them."""
+    """The model over integers: uniform noise, and a logit or the interval [-1/2, 1/2], as our Glow has them."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        first = preprocessing(shape, levels, interval=(-0.5, 0.5))
+        first = preprocessing(shape, levels, alpha=alpha, interval=(-0.5, 0.5))
         body = partial(PeerGlow, scales=scales, depth=depth, width=width)
         return Flow(Chain(shape, [*first, body]))
 
