@@ -54,10 +54,20 @@ LONGER: dict[tuple[str, str], Settings] = {
         {"lr": 4e-3, "steps": 6000, "batch_size": 256, "clip": 1.0},
     ),
     ("sos", "pinwheel"): (
-        {"polynomials": 2, "bound": 2.0, "activation": "elu"},
-        {"lr": 4e-3, "steps": 6000, "batch_size": 256, "clip": 1.0},
+        {"layers": 5, "polynomials": 2, "bound": 2.0, "activation": "elu"},
+        {"lr": 3e-3, "steps": 6000, "batch_size": 256, "clip": 1.0},
     ),
     ("gaussianization", "pinwheel"): ({"layers": 12}, {"lr": 6e-2, "steps": 4000}),
+    ("GaussianMixtureCDF", "8gaussians"): (
+        {"layers": 3, "hidden": [64, 64], "activation": "elu"},
+        {"lr": 8e-3, "steps": 3000},
+    ),
+} | {
+    ("LinearSpline", place): (
+        {"layers": 4, "hidden": [64, 64], "activation": "elu"},
+        {"lr": 8e-3, "steps": 4000},
+    )
+    for place in PLACES
 }
 # Families without a zoo model of their own: how many pieces or components each has, in two autoregressive layers.
 STACKED: dict[str, int] = {
@@ -83,7 +93,9 @@ def tasks(table: str) -> list[Task]:
         return runs + longer(SPLINES)
     runs = [(m, p, s, rate(m)) for s in SEEDS for m in ZOO for p in PLACES]
     others = [(m, p, SEEDS[0], rate(m)) for m in STACKED for p in PLACES]
-    return sorted(runs + longer(ZOO) + others, key=lambda task: task[2])
+    return sorted(
+        runs + longer(ZOO | dict.fromkeys(STACKED, STACK)) + others, key=lambda task: task[2]
+    )
 
 
 def longer(models: dict[str, Settings]) -> list[Task]:
