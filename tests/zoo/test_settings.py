@@ -24,6 +24,10 @@ WRONG = [
     ("flowpp", {"dropout": 3}, "dropout"),
     ("flowpp", {"alpha": "small"}, "alpha = 'small'"),
     ("maf", {"hidden": 3}, "hidden = 3"),
+    ("maf", {"standardize": "maybe"}, "standardize = 'maybe': .*boolean"),
+    ("maf", {"batch_norm": 2}, "batch_norm = 2: .*boolean"),
+    ("maf", {"activation": 3}, "activation = 3: .*string"),
+    ("nice", {"hidden": [8, "x"]}, "hidden = .*integer"),
     ("maf", {"hiden": [3]}, "no setting 'hiden', did you mean 'hidden'"),
 ]
 
@@ -32,6 +36,18 @@ WRONG = [
 def test_a_wrong_setting_is_named(name, settings, message):
     with pytest.raises(ConfigError, match=message):
         diffeo.zoo.build(name, IMAGES, size="tiny", **settings)
+
+
+def test_settings_of_a_file_are_converted():
+    """YAML reads 1e-6 as a string, and a quoted "no" is no truth."""
+    settings = {"alpha": "1e-6", "standardize": "no", "hidden": ["8", 8], "batch_norm": 0}
+    flow = diffeo.zoo.build("maf", IMAGES, size="tiny", **settings)
+    assert {k: flow.provenance["hyper"][k] for k in settings} == {
+        "alpha": 1e-6,
+        "standardize": False,
+        "hidden": [8, 8],
+        "batch_norm": False,
+    }
 
 
 def test_a_negative_weight_of_the_classifier_is_refused():

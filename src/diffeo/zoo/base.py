@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_type_hints
@@ -60,15 +61,16 @@ def model(card: Card, sizes: dict[str, dict[str, Any]]) -> Callable[[Builder], B
             if size not in sizes:
                 raise ConfigError(f"size must be {', '.join(sizes)}, got {size!r}")
             shape = as_shape(event_shape)
-            settings = sizes[size] | hyper
+            settings = sizes[size] | _checked(card.name, assemble, hyper)
             net = None if embedding is None else _embedding(embedding, context_shape)
             seen = context_shape if net is None else net.out_shape
             try:
                 flow = assemble(shape, seen, **settings)
             except DiffeoError:
                 raise
-            except (AttributeError, TypeError, ValueError) as error:
-                raise _wrong_setting(card.name, assemble, settings, error) from error
+            except ValueError as error:
+                # A sentence of torch about a value, such as a probability.
+                raise ConfigError(f"{card.name}: {error}") from error
             if net is not None:
                 flow = Flow(flow.transform, flow.base, embedding=net, context_shape=context_shape)
             flow.provenance = {
@@ -151,39 +153,33 @@ def _known(name: str) -> str:
     return name
 
 
-def _wrong_setting(
-    name: str, assemble: Builder, settings: dict[str, Any], error: Exception
-) -> Exception:
-    """What to raise for an error in building: the first setting that is unknown or of another type, where one is."""
-    import inspect
+def _checked(name: str, assemble: Builder, hyper: dict[str, Any]) -> dict[str, Any]:
+    """Settings of the annotated types, as a file or a command line may give them: "1e-6" is a number, [64] a tuple.
 
-    known = list(inspect.signature(assemble).parameters)[2:]
-    wrong = [k for k in settings if k not in known]
-    if wrong:
-        close = difflib.get_close_matches(wrong[0], known, n=1)
-        hint = f", did you mean {close[0]!r}?" if close else ""
-        return ConfigError(
-            f"{name} has no setting {wrong[0]!r}{hint}; its settings are {', '.join(known)}"
-        )
-    for key, expected in get_type_hints(assemble).items():
-        if key in settings and _plain(settings[key]):
-            complaint = _complaint(settings[key], expected)
-            if complaint:
-                return ConfigError(f"{name}: {key} = {settings[key]!r}: {complaint}")
-    # A sentence of torch about a value, such as a probability.
-    return ConfigError(f"{name}: {error}") if isinstance(error, ValueError) else error
-
-
-def _complaint(value: Any, expected: Any) -> str:
-    """Why a plain value is not of an annotated type; nothing if it is."""
+    Raises ConfigError for the first one that is unknown or of another type.
+    """
+    if not hyper:
+        return hyper
     from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-    try:
-        adapter = TypeAdapter(expected, config=ConfigDict(arbitrary_types_allowed=True))
-        adapter.validate_python(value)
-    except ValidationError as error:
-        return error.errors()[0]["msg"].lower()
-    return ""
+    known = list(inspect.signature(assemble).parameters)[2:]
+    types = get_type_hints(assemble)
+    out = dict(hyper)
+    for key, value in hyper.items():
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f", did you mean {close[0]!r}?" if close else ""
+            raise ConfigError(
+                f"{name} has no setting {key!r}{hint}; its settings are {', '.join(known)}"
+            )
+        if _plain(value):
+            expected = TypeAdapter(types[key], config=ConfigDict(arbitrary_types_allowed=True))
+            try:
+                out[key] = expected.validate_python(value)
+            except ValidationError as error:
+                complaint = error.errors()[0]["msg"].lower()
+                raise ConfigError(f"{name}: {key} = {value!r}: {complaint}") from error
+    return out
 
 
 def _plain(value: Any) -> bool:
