@@ -44,9 +44,10 @@ class _Polynomial(NumericInverse):
 class SumOfSquares(_Polynomial):
     """y = c + int_0^x (e + sum_k p_k(u)^2) du, K polynomials p_k of degree r; e is `minimum_slope`.
 
-    params: c, then the r + 1 coefficients of each p_k less those at zero params: constants p_k with different weights
-    (equal ones would get equal gradients for ever) whose squares sum to 1 - e, so that y = x. Jaini, Selby, Yu,
-    Sum-of-squares polynomial flow, 2019, arXiv:1905.02325, which has e = 0 and no tangents.
+    params: c, then the r + 1 coefficients of each p_k, of Legendre polynomials of u / bound, less those at zero params:
+    constants p_k with different weights (equal ones would get equal gradients for ever) whose squares sum to 1 - e, so
+    that y = x. Jaini, Selby, Yu, Sum-of-squares polynomial flow, 2019, arXiv:1905.02325, which has e = 0, powers of u,
+    whose gradients differ by orders of magnitude, and no tangents.
     """
 
     def __init__(
@@ -65,6 +66,8 @@ class SumOfSquares(_Polynomial):
         self.polynomials = polynomials
         self.degree = degree
         self.num_params = polynomials * (degree + 1) + 1
+        self.basis: Tensor
+        self.register_buffer("basis", torch.tensor(_legendre(degree)), persistent=False)
 
     def polynomial(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
         c = params[..., 0]
@@ -72,9 +75,12 @@ class SumOfSquares(_Polynomial):
         start = torch.arange(self.polynomials, 0, -1, dtype=a.dtype, device=a.device)
         start = start * (math.sqrt(1 - self.minimum_slope) / start.norm())
         a = torch.cat([a[..., :1] + start[:, None], a[..., 1:]], -1)
+        # Not a matrix product, which autocast would round.
+        a = (a[..., None] * self.basis.to(a.dtype)).sum(-2)
+        t = x / self.bound
         p = torch.zeros_like(x)[..., None]
         for k in range(self.degree, -1, -1):
-            p = p * x[..., None] + a[..., k]
+            p = p * t[..., None] + a[..., k]
         slope = self.minimum_slope + p.square().sum(-1)
         # Coefficients of sum_k p_k^2, divided by their power plus one: those of the integral.
         value = torch.zeros_like(slope)
@@ -82,7 +88,7 @@ class SumOfSquares(_Polynomial):
             low, high = max(0, n - self.degree), min(n, self.degree)
             left = a[..., low : high + 1]
             right = a[..., n - high : n - low + 1].flip(-1)
-            value = value * x + (left * right).sum((-2, -1)) / (n + 1)
+            value = value * t + (left * right).sum((-2, -1)) / (n + 1)
         return c + x * (self.minimum_slope + value), slope
 
     def config(self) -> dict[str, Any]:
@@ -95,6 +101,17 @@ class SumOfSquares(_Polynomial):
 
     def extra_repr(self) -> str:
         return f"polynomials={self.polynomials}, degree={self.degree}, bound={self.bound:g}"
+
+
+def _legendre(degree: int) -> list[list[float]]:
+    """Coefficients of the powers of t in P_0, ..., P_degree: (n + 1) P_n+1 = (2n + 1) t P_n - n P_n-1."""
+    rows = [[1.0, *[0.0] * degree], [0.0, 1.0, *[0.0] * (degree - 1)]][: degree + 1]
+    for n in range(1, degree):
+        last, before = rows[-1], rows[-2]
+        rows.append(
+            [((2 * n + 1) * t - n * b) / (n + 1) for t, b in zip([0.0, *last], before, strict=False)]
+        )
+    return rows
 
 
 @register
