@@ -22,6 +22,7 @@ from .errors import DiffeoError, SavedModelError
 from .files import write_atomically
 from .flow import Flow
 from .parts import describe, rebuild
+from .pretrained import located
 
 FORMAT = "diffeo"
 SCHEMA = 1
@@ -74,9 +75,10 @@ def save(flow: Flow, folder: str | Path) -> Path:
 def load(folder: str | Path) -> Flow:
     """Rebuild a flow from a folder alone, in eval mode on the CPU, with the dtypes it was saved in.
 
+    In place of a folder also the name of a flow that comes with the package, such as `digits-glow`.
     Raises SavedModelError for a missing, truncated, edited or foreign file, or a schema from the future.
     """
-    folder = Path(folder)
+    folder = located(folder)
     document = _read_config(folder)
     weights = _read(folder / WEIGHTS)
     if hashlib.sha256(weights).hexdigest() != document["weights"]["sha256"]:

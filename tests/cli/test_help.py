@@ -69,7 +69,8 @@ def test_completion_of_run_folders(tmp_path, monkeypatch):
         (tmp_path / name).mkdir(parents=True)
     for name in ("first", "second"):
         (tmp_path / "runs" / name / "model.safetensors").touch()
-    assert run_folders("") == ["runs/first", "runs/second"]
+    assert run_folders("") == ["runs/first", "runs/second", "digits-glow"]
+    assert run_folders("dig") == ["digits-glow"]
     assert run_folders("runs/f") == ["runs/first"]
     assert run_folders("ot") == ["other/"]
 

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from typer.core import TyperGroup
 
+from ..pretrained import located
 from .complete import run_folders
 
 INTERRUPTED = 130  # what a shell expects of a program that Ctrl-C ended
@@ -84,8 +85,9 @@ RunFolder = Annotated[
     Path,
     typer.Argument(
         metavar="RUN",
-        help="A run folder, as `diffeo train` leaves it.",
+        help="A run folder, as `diffeo train` leaves it, or the name of a flow that comes with diffeo.",
         autocompletion=run_folders,
+        callback=located,
         show_default=False,
     ),
 ]
@@ -153,13 +155,14 @@ def show_results(results: dict[str, Any]) -> None:
     if discrete:
         table.add_column("bits/dim", justify="right", no_wrap=True)
     table.add_column("nats", justify="right", no_wrap=True)
-    table.add_column("kind")
-    table.add_column("note", overflow="fold")
+    # With its note in the same column: the longest word of a kind takes a quarter of a terminal.
+    table.add_column("kind", overflow="fold")
     for i, r in enumerate(rows):
         bits = [with_error(r["bits"], r["bits_error"])] if discrete else []
         nats = with_error(r["nats"], r["nats_error"])
         style = "" if i else "bold green"
-        table.add_row(_escape(r["name"]), *bits, nats, r["kind"], _escape(r["note"]), style=style)
+        kind = "; ".join(filter(None, (r["kind"], r["note"])))
+        table.add_row(_escape(r["name"]), *bits, nats, _escape(kind), style=style)
     console.print(table)
     head = rows[0]
     shown = [f"{with_error(head['bits'], head['bits_error'])} bits/dim"] if discrete else []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..pretrained import names
+
 
 def model_names(incomplete: str) -> list[tuple[str, str]]:
     """Published models with their titles, and recipes in this folder."""
@@ -21,8 +23,8 @@ def data_names(incomplete: str) -> list[str]:
 
 
 def run_folders(incomplete: str) -> list[str]:
-    """Folders that hold a model, and folders on the way to them: runs/ first."""
-    found = []
+    """Folders that hold a model, folders on the way to them, and flows that come with diffeo."""
+    found: list[str] = []
     for name in _paths(incomplete, "*"):
         path = Path(name)
         if not path.is_dir():
@@ -34,7 +36,7 @@ def run_folders(incomplete: str) -> list[str]:
             found += sorted(str(p) for p in runs)
         elif incomplete:
             found.append(f"{name}/")
-    return found
+    return found + [name for name in names() if name.startswith(incomplete)]
 
 
 def _paths(incomplete: str, pattern: str) -> list[str]:

@@ -17,10 +17,16 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """Write the run's report.html again: curves, samples, likelihood, audit on one page."""
+    from ..errors import SavedModelError
+    from ..pretrained import HERE
     from ..training.run import report as write
     from .runs import check_run
 
     check_run(run)
+    if run.parent == HERE:
+        raise SavedModelError(
+            f"{run.name} comes with diffeo, where nothing is written: copy the folder {run}, and give the copy"
+        )
     path = write(run, seed=seed)
     say_json({"path": path}) if as_json else say(f"report: {path}")
 
