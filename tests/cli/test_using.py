@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from pyarrow import csv, parquet
 
+from diffeo.cli.app import console
+
 COLUMNS = ["weight", "age"]
 
 
@@ -88,10 +90,15 @@ def test_evaluate_says_nats_bits_error_and_kind(digits_run, table_run, diffeo_co
     assert last.endswith("(exact)")
 
 
-def test_evaluate_names_the_importance_weighted_bound(digits_run, diffeo_command, capsys):
+def test_evaluate_names_the_importance_weighted_bound(
+    digits_run, diffeo_command, capsys, monkeypatch
+):
+    monkeypatch.setattr(console, "width", 80)
     assert diffeo_command("evaluate", digits_run, "--importance", 3) == 0
-    last = capsys.readouterr().out.strip().splitlines()[-1]
+    *shown, last = capsys.readouterr().out.strip().splitlines()
     assert last.endswith("(importance-weighted bound, K = 3)")
+    assert any("importance-weighted" in line for line in shown)
+    assert max(map(len, shown)) <= 80
     assert diffeo_command("evaluate", digits_run, "--importance", 3, "--json") == 0
     found = one_json(capsys)
     assert found["levels"] == 17
