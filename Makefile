@@ -45,6 +45,7 @@ docs: .venv/.installed ## Build the documentation into site/
 
 bench: .venv/.installed ## Speed beside the bare networks and the peers that are installed
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.images
 	$(BIN)/python -m benchmarks.autoregressive
 
 results: .venv/.installed ## Measure again what the documentation shows (half a day; what is stored is not repeated)

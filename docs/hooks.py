@@ -83,8 +83,7 @@ def paired(name: str, value: str, unit: str) -> str:
         cells = [f"{mean(v):.3f} ± {stdev(v):.3f}" for v in (nice, realnvp)]
         rows.append((data, *cells, f"{gap:.3f} ± {error:.3f}", verdict))
     lines = ["| " + " | ".join(map(cell, row)) + " |" for row in rows]
-    facts = f"`{document['command']}`, {document['machine']}, {document['versions']}, {document['date']}"
-    return "\n".join(lines) + f"\n\n{facts}\n"
+    return "\n".join(lines) + f"\n\n{facts(document)}\n"
 
 
 def mnist() -> str:
@@ -120,6 +119,30 @@ def mnist() -> str:
     return text + "\n"
 
 
+def bench_table(table: dict[str, Any], floor: str) -> str:
+    """Medians with the ratio to the floor in the same mode, memory and seconds of compiling."""
+    whats = ("train step", "log_prob", "sample")
+    head = ("", *(f"{what}, ms" for what in whats), "peak memory, MiB", "compiling, s")
+    lines = [head, ("---", *["---:"] * (len(head) - 1))]
+    for name, row in table["rows"].items():
+        library = name.removesuffix(", compiled")
+        compiled = name != library
+        base = table["rows"][floor + (", compiled" if compiled else "")]
+        times = [
+            f"{t['median']:.1f} ({t['median'] / base[what]['median']:.2f}) "
+            f"[{t['least']:.1f}, {t['largest']:.1f}]"
+            if (t := row.get(what))
+            else "–"
+            for what in whats
+        ]
+        memory = None if compiled else table["memory_mib"].get(library)
+        seconds = str(table["compile_seconds"].get(library, "")) if compiled else ""
+        lines.append((name, *times, "" if memory is None else f"{memory:.0f}", seconds))
+    text = "\n".join("| " + " | ".join(map(cell, line)) + " |" for line in lines)
+    failed = [f"{n} {s}" for n, s in table["compile_seconds"].items() if isinstance(s, str)]
+    return text + (f"\n\nCompiling {'; '.join(failed)}." if failed else "")
+
+
 def bench() -> str:
     """The stored benchmark: a table a size, medians with the ratio to the bare networks in the same mode."""
     document = stored("bench")
@@ -127,41 +150,46 @@ def bench() -> str:
         return "*Not measured yet.*"
     blocks = ["![time of a train step](images/bench.svg)"]
     for table in document["tables"]:
-        rows = [
-            (
-                "",
-                "train step, ms",
-                "log_prob, ms",
-                "sample, ms",
-                "peak memory, MiB",
-                "compiling, s",
-            ),
-            ("---", "---:", "---:", "---:", "---:", "---:"),
-        ]
-        for name, row in table["rows"].items():
-            library, _, compiled = name.partition(", ")
-            floor = table["rows"]["bare networks" + (", compiled" if compiled else "")]
-            times = [
-                f"{t['median']:.1f} ({t['median'] / floor[what]['median']:.2f}) "
-                f"[{t['least']:.1f}, {t['largest']:.1f}]"
-                for what, t in row.items()
-            ]
-            memory = "" if compiled else f"{table['memory_mib'][library]:.0f}"
-            seconds = str(table["compile_seconds"].get(library, "")) if compiled else ""
-            rows.append((name, *times, memory, seconds))
-        failed = [f"{n} {s}" for n, s in table["compile_seconds"].items() if isinstance(s, str)]
-        lines = ["| " + " | ".join(map(cell, row)) + " |" for row in rows]
-        blocks.append(f"**{table['size']}**\n\n" + "\n".join(lines))
-        if failed:
-            blocks.append("Compiling " + "; ".join(failed) + ".")
+        blocks.append(f"**{table['size']}**\n\n{bench_table(table, 'bare networks')}")
     imports = ", ".join(f"{n} {s:.2f} s" for n, s in document["import_seconds"].items())
     blocks.append(
         "Median (ratio to the bare networks in the same mode) [least, largest]. "
         f"Import time over torch: {imports}."
     )
-    facts = (document[k] for k in ("machine", "versions", "date"))
-    blocks.append(f"`{document['command']}`, {', '.join(facts)}")
+    blocks.append(facts(document))
     return "\n\n".join(blocks) + "\n"
+
+
+def bench_images() -> str:
+    """The same for flows over images, with the ratio of every row of diffeo's to the peer's."""
+    document = stored("images_bench")
+    if not document:
+        return "*Not measured yet.*"
+    blocks = []
+    for table in document["tables"]:
+        rows = table["rows"]
+        blocks.append(f"**{table['size']}**\n\n{bench_table(table, 'bare convolutions')}")
+        for peer in ("normflows", "FrEIA"):
+            if peer not in rows:
+                continue
+            ratios = []
+            for name in rows:
+                if name.startswith("diffeo"):
+                    found = [
+                        f"{what} {t['median'] / rows[peer][what]['median']:.2f}"
+                        for what, t in rows[name].items()
+                    ]
+                    ratios.append(f"{name}: {', '.join(found)}")
+            blocks.append(f"Ratio to {peer} (eager). " + "; ".join(ratios) + ".")
+    blocks.append("Median (ratio to the bare convolutions in the same mode) [least, largest].")
+    blocks.append(facts(document))
+    return "\n\n".join(blocks) + "\n"
+
+
+def facts(document: dict[str, Any]) -> str:
+    """Where numbers come from."""
+    rest = ", ".join(document[k] for k in ("machine", "versions", "date"))
+    return f"`{document['command']}`, {rest}"
 
 
 def autoregressive() -> str:
@@ -185,8 +213,7 @@ def autoregressive() -> str:
         text = "\n".join("| " + " | ".join(map(cell, line)) + " |" for line in lines)
         took = f"\n\nCompiling: {table['compiling']}." if "compiling" in table else ""
         blocks.append(f"**{table['table']}**\n\n{text}{took}")
-    facts = (document[k] for k in ("machine", "versions", "date"))
-    blocks.append(f"Median [least, largest]. `{document['command']}`, {', '.join(facts)}")
+    blocks.append(f"Median [least, largest]. {facts(document)}")
     return "\n\n".join(blocks) + "\n"
 
 
@@ -203,6 +230,7 @@ PLACES: dict[str, Callable[[], str]] = {
     "<!-- densities -->": lambda: paired("densities", "kl", "nats"),
     "<!-- mnist -->": mnist,
     "<!-- bench -->": bench,
+    "<!-- bench images -->": bench_images,
     "<!-- autoregressive -->": autoregressive,
     "<!-- digits -->": lambda: paired("digits", "bits", "bits/dim"),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import sys
 from pathlib import Path
@@ -174,6 +175,46 @@ def test_dequantization_compares_both_bounds(tables) -> None:
     )
     assert "| affine worse than mixture by, uniform |" in text
     assert "+0.020 ± 0.012, not shown |" in text
+
+
+def timed(scale: float, *, train: bool = True) -> dict[str, Any]:
+    whats = ("train step", "log_prob", "sample") if train else ("log_prob", "sample")
+    return {w: {"median": scale, "least": 0.9 * scale, "largest": 2 * scale} for w in whats}
+
+
+def test_speed_of_images_beside_the_floor_and_the_peer(monkeypatch, tmp_path) -> None:
+    """As benchmarks/images.py stores it."""
+    pytest.importorskip("latex2mathml")
+    hooks = loaded("docs", "hooks")
+    monkeypatch.setattr(hooks, "RESULTS", tmp_path)
+    assert hooks.on_page_markdown("<!-- bench images -->") == "*Not measured yet.*"
+    rows = {
+        "bare convolutions": timed(100.0),
+        "diffeo": timed(150.0),
+        "diffeo, compiled": timed(88.0),
+        "bare convolutions, compiled": timed(80.0),
+        "diffeo, frozen": timed(120.0, train=False),
+        "normflows": timed(200.0),
+    }
+    table = {
+        "size": "Glow",
+        "rows": rows,
+        "memory_mib": {"bare convolutions": 10.2, "diffeo": 20.6, "normflows": 30.0},
+        "compile_seconds": {"diffeo": 61.5, "diffeo, frozen": "fails: E"},
+    }
+    (tmp_path / "images_bench.json").write_text(json.dumps(FACTS | {"tables": [table]}))
+    page = hooks.on_page_markdown("a\n\n<!-- bench images -->\n\nb")
+    time = "150.0 (1.50) [135.0, 300.0]"
+    assert f"| diffeo | {time} | {time} | {time} | 21 |  |" in page
+    assert "| diffeo, compiled | 88.0 (1.10) [79.2, 176.0] |" in page
+    assert "| 61.5 |" in page
+    assert "| diffeo, frozen | – | 120.0 (1.20) [108.0, 240.0] |" in page
+    assert "Compiling diffeo, frozen fails: E." in page
+    assert (
+        "Ratio to normflows (eager). diffeo: train step 0.75, log_prob 0.75, sample 0.75;" in page
+    )
+    assert "diffeo, frozen: log_prob 0.60, sample 0.60." in page
+    assert {line.count("|") for line in page.splitlines() if line.startswith("|")} == {7}
 
 
 def test_the_normflows_glow_is_the_librarys_own_density() -> None:
