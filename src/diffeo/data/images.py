@@ -85,6 +85,14 @@ def _pixels(size: Any) -> str:
     return f"{size[0]}x{size[1]}"
 
 
+def picture_shape(path: Path) -> tuple[int, int, int]:
+    """Channels (1 or 3), height and width of a file. Raises DataError for what is no 8-bit picture."""
+    if not path.is_file():
+        raise DataError(f"there is no file {path}.")
+    size, channels = _header(path)
+    return (channels, *size)
+
+
 def _header(path: Path) -> tuple[tuple[int, int], int]:
     """Height and width as seen, and the number of channels, from the head of a file."""
     from PIL import Image
@@ -151,4 +159,4 @@ def _opaque(image: Image, path: Path) -> Image:
     return image
 
 
-__all__ = ["IMAGE_CHANNELS", "class_names", "image_table", "picture_files"]
+__all__ = ["IMAGE_CHANNELS", "class_names", "image_table", "picture_files", "picture_shape"]
