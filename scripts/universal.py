@@ -21,7 +21,6 @@ ZOO: dict[str, Settings] = {
     "bnaf": ({"layers": 2}, {"lr": 0.1, "steps": 2500, "batch_size": 256, "clip": 0.1}),
     "gaussianization": ({}, {"lr": 0.1, "steps": 1000}),
     "naf": ({"layers": 2, "units": 16, "activation": "elu"}, {"lr": 1e-2, "steps": 1500}),
-    # High powers have large gradients: without the clipping runs diverge, and at the rate 0.01 one does with it.
     "sos": (
         {"polynomials": 2, "bound": 3.0, "activation": "elu"},
         {"lr": 5e-3, "steps": 6000, "batch_size": 256, "clip": 1.0},
@@ -48,24 +47,16 @@ LONGER: dict[tuple[str, str], Settings] = {
         {"layers": 2},
         {"lr": 0.05, "steps": 8000, "batch_size": 256, "clip": 0.1},
     ),
-    # Layers of powers up to 7 multiply their gradients; one run with four of them on [-3, 3] diverged.
-    ("sos", "8gaussians"): (
-        {"layers": 5, "polynomials": 2, "bound": 2.0, "activation": "elu"},
-        {"lr": 4e-3, "steps": 6000, "batch_size": 256, "clip": 1.0},
-    ),
-    ("sos", "pinwheel"): (
-        {"layers": 5, "polynomials": 2, "bound": 2.0, "activation": "elu"},
-        {"lr": 3e-3, "steps": 6000, "batch_size": 256, "clip": 1.0},
-    ),
     ("gaussianization", "pinwheel"): ({"layers": 12}, {"lr": 6e-2, "steps": 4000}),
     ("GaussianMixtureCDF", "8gaussians"): (
         {"layers": 3, "hidden": [64, 64], "activation": "elu"},
         {"lr": 8e-3, "steps": 3000},
     ),
 } | {
+    # With 32 pieces four layers and 4000 steps end at 0.051 (moons) and 0.094 nats (8gaussians) as well.
     ("LinearSpline", place): (
-        {"layers": 4, "hidden": [64, 64], "activation": "elu"},
-        {"lr": 8e-3, "steps": 4000},
+        {"layers": 3, "hidden": [64, 64], "activation": "elu", "pieces": 128},
+        {"lr": 5e-3, "steps": 3000},
     )
     for place in PLACES
 }
@@ -124,7 +115,8 @@ def stacked(name: str, hyper: dict[str, Any], seed: int) -> Any:
     from diffeo import families
     from diffeo.zoo.stacks import autoregressive_stack
 
-    family = partial(getattr(families, name), STACKED[name])
+    hyper = dict(hyper)
+    family = partial(getattr(families, name), hyper.pop("pieces", STACKED[name]))
     unused: dict[str, Any] = {"levels": None, "alpha": None, "standardize": None}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
