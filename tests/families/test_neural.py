@@ -159,5 +159,5 @@ def test_samples_carry_gradients_to_all_parameters_in_eval_mode(name: str) -> No
     ],
 )
 def test_wrong_settings_say_so(make: Callable[[], object]) -> None:
-    with pytest.raises(ConfigError, match="got|should be"):
+    with pytest.raises(ConfigError, match=r"got|should be"):
         make()

@@ -109,7 +109,10 @@ def _legendre(degree: int) -> list[list[float]]:
     for n in range(1, degree):
         last, before = rows[-1], rows[-2]
         rows.append(
-            [((2 * n + 1) * t - n * b) / (n + 1) for t, b in zip([0.0, *last], before, strict=False)]
+            [
+                ((2 * n + 1) * t - n * b) / (n + 1)
+                for t, b in zip([0.0, *last], before, strict=False)
+            ]
         )
     return rows
 
