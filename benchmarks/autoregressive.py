@@ -10,25 +10,19 @@ its inverse trivial; the time of the peers' does not depend on their weights. Ea
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from diffeo.files import write_atomically
-from diffeo.training.machines import processor
-
-from .__main__ import ROOT
 from .masked import KINDS
+from .measuring import ROOT, keep_table, opened, options
 from .size import Contestant, Size
 
 
@@ -170,36 +164,20 @@ def show(document: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    which = range(len(TABLES))
-    names = "; ".join(f"{i}: {table}" for i, table in enumerate(TABLES))
-    parser.add_argument(
-        "--tables", type=int, nargs="*", choices=which, default=[*which], help=names
-    )
+    parser = options(__doc__, TABLES)
     parser.add_argument("--train-seconds", type=float, default=15.0)
     parser.add_argument("--seconds", type=float, default=3.0)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--no-compile", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     path = ROOT / "results" / "autoregressive.json"
-    document = json.loads(path.read_text()) if path.exists() else {"tables": []}
     libraries = [n for n in ("diffeo", "nflows", "normflows", "zuko") if find_spec(n)]
-    document |= {
-        "command": "python -m benchmarks.autoregressive",
-        "machine": f"{processor()}, {arguments.threads} thread",
-        "versions": ", ".join(f"{n} {version(n)}" for n in ("torch", *libraries)),
-        "date": time.strftime("%Y-%m-%d"),
-    }
+    document = opened(path, "python -m benchmarks.autoregressive", libraries)
+    document["machine"] += f", {arguments.threads} thread"
     for i in arguments.tables:
         table = TABLES[i]
         found = measure(table, arguments.train_seconds, arguments.seconds, not arguments.no_compile)
         show(found)
-        tables = {t["table"]: t for t in document["tables"]}
-        tables[str(table)] = found
-        # Tables that were measured before stay.
-        document["tables"] = [tables[str(t)] for t in TABLES if str(t) in tables]
-        write_atomically(path, json.dumps(document, indent=1) + "\n")
+        keep_table(path, document, found, TABLES, "table")
 
 
 if __name__ == "__main__":

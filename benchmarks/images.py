@@ -2,23 +2,19 @@
 
     python -m benchmarks.images [--tables 0 1] [--repeats 15] [--threads 1] [--no-compile]
 
-Train step, log_prob and sample take turns in one process; medians, and the ratio to the bare convolutions, which is the
-floor. diffeo also frozen (constants folded), compiled, and with its networks in bfloat16 by autocast, which helps where
-the processor has such instructions. Stored in results/images_bench.json.
+Train step, log_prob and sample take turns in one process; medians, and the ratio to the bare convolutions in the same
+mode, which is the floor. diffeo also frozen (constants folded), compiled, and with its networks in bfloat16 by
+autocast, which helps where the processor has such instructions. Stored in results/images_bench.json.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,12 +22,10 @@ from torch import Tensor, nn
 
 import diffeo
 from diffeo.families import Affine
-from diffeo.files import write_atomically
 from diffeo.nets import GlowConv, ZeroConv
-from diffeo.training.machines import processor
 from diffeo.transforms import Chain, Coupling, Flatten, Permutation
 
-from .__main__ import ROOT, Call, calls, child, interleaved, resident
+from .measuring import ROOT, Calls, calls, compare, options, peak_memory
 from .size import Contestant
 
 FLOOR = "bare convolutions"
@@ -190,98 +184,32 @@ def build(name: str, size: Images) -> Contestant:
     return contestants(size)[name](size)
 
 
-def enter(name: str, size: Images, *, compiled: bool = False) -> dict[str, Call]:
-    made = calls(build(name, size), torch.randn(size.batch, *size.shape), compiled=compiled)
-    if "frozen" in name:
-        del made["train step"]
-    return made
-
-
-def prepare(size: Images, compile_all: bool) -> tuple[dict[str, dict[str, Call]], dict[str, Any]]:
-    """Every contestant's calls, and how long compiling the floor and diffeo took."""
-    entered = {name: enter(name, size) for name in contestants(size)}
-    compiling: dict[str, Any] = {}
-    for name in (FLOOR, "diffeo", "diffeo, frozen") if compile_all else ():
-        torch._dynamo.reset()
-        made = enter(name, size, compiled=True)
-        start = time.perf_counter()
-        try:
-            for call in made.values():
-                call()
-        except Exception as error:
-            compiling[name] = f"fails: {type(error).__name__}"
-            continue
-        compiling[name] = round(time.perf_counter() - start, 1)
-        entered[f"{name}, compiled"] = made
-    return entered, compiling
-
-
-def show(size: Images, rows: dict[str, dict[str, Any]]) -> None:
-    print(f"\n{size}; ms (ratio to the bare convolutions in eager mode)")
-    floor = rows[FLOOR]
-    for name, row in rows.items():
-        shown = [
-            f"{w} {t['median']:7.1f} ({t['median'] / floor[w]['median']:.2f})"
-            for w, t in row.items()
-        ]
-        print(f"{name:26}", "  ".join(shown))
-
-
-def peak_memory(name: str, size: Images) -> None:
-    """Print the MiB by which resident memory grows over three train steps, at most (in a process of its own; Linux)."""
-    step = enter(name, size)["train step"]
-    Path("/proc/self/clear_refs").write_text("5")
-    before = resident("VmRSS")
-    for _ in range(3):
-        step()
-    print((resident("VmHWM") - before) / 1024)
+def enter(name: str, size: Images, *, compiled: bool) -> Calls:
+    return calls(build(name, size), torch.randn(size.batch, *size.shape), compiled=compiled)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    which = range(len(TABLES))
-    names = "; ".join(f"{i}: {table}" for i, table in enumerate(TABLES))
-    parser.add_argument(
-        "--tables", type=int, nargs="*", choices=which, default=[*which], help=names
-    )
+    parser = options(__doc__, TABLES)
     parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--no-compile", action="store_true")
     parser.add_argument("--memory", nargs=2, metavar=("NAME", "TABLE"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     if arguments.memory:
         name, index = arguments.memory
-        peak_memory(name, TABLES[int(index)])
+        print(peak_memory(enter(name, TABLES[int(index)], compiled=False)["train step"]))
         return
-    path = ROOT / "results" / "images_bench.json"
-    document = json.loads(path.read_text()) if path.exists() else {"tables": []}
-    libraries = [n for n in ("diffeo", "normflows", "FrEIA") if find_spec(n)]
-    document |= {
-        "command": f"python -m benchmarks.images --repeats {arguments.repeats} --threads {arguments.threads}",
-        "machine": processor(),
-        "versions": ", ".join(f"{n} {version(n)}" for n in ("torch", *libraries)),
-        "date": time.strftime("%Y-%m-%d"),
-    }
-    for i in arguments.tables:
-        size = TABLES[i]
-        entered, compiling = prepare(size, not arguments.no_compile)
-        rows = interleaved(entered, arguments.repeats)
-        show(size, rows)
-        inside = [n for n in contestants(size) if "frozen" not in n]
-        memory = {n: child("-m", "benchmarks.images", "--memory", n, str(i)) for n in inside}
-        print("peak memory of a train step, MiB:", {n: round(m, 1) for n, m in memory.items()})
-        print("compile time, s:", compiling, flush=True)
-        tables = {t["size"]: t for t in document["tables"]}
-        tables[str(size)] = {
-            "size": str(size),
-            "rows": rows,
-            "memory_mib": memory,
-            "compile_seconds": compiling,
-        }
-        # Tables that were measured before stay.
-        document["tables"] = [tables[str(s)] for s in TABLES if str(s) in tables]
-        write_atomically(path, json.dumps(document, indent=1) + "\n")
+    compare(
+        "benchmarks.images",
+        ROOT / "results" / "images_bench.json",
+        arguments,
+        arguments.tables,
+        TABLES,
+        floor=FLOOR,
+        names=lambda size: list(contestants(size)),
+        enter=enter,
+        compilable=lambda name: name in (FLOOR, "diffeo", "diffeo, frozen"),
+        libraries=[n for n in ("diffeo", "normflows", "FrEIA") if find_spec(n)],
+    )
 
 
 if __name__ == "__main__":
