@@ -10,13 +10,11 @@ from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
 
+from measured_editing import editing
 from measured_images import ablation, dequantization, images
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 MISSING = "*not measured yet*"
-PLACE = re.compile(
-    r"<!-- (stored|facts|numerics|peers|tails|tables|bsds300|plane|memory|images|ablation|dequantization) ?(.*?) -->"
-)
 
 
 def stored(name: str, keys: str = "") -> Any:
@@ -292,6 +290,7 @@ RENDER: dict[str, Callable[[str], str]] = {
     "images": lambda data: images(stored(IMAGES[data]), data),
     "ablation": lambda _: ablation(stored("ablation")),
     "dequantization": lambda _: dequantization(stored("dequantization")),
+    "editing": lambda arguments: editing(stored("editing"), arguments),
     "memory": memory,
     "stored": number,
     "facts": facts,
@@ -302,6 +301,7 @@ RENDER: dict[str, Callable[[str], str]] = {
     "plane": plane,
     "bsds300": bsds300,
 }
+PLACE = re.compile(rf"<!-- ({'|'.join(RENDER)}) ?(.*?) -->")
 
 
 FUNCTION = re.compile(

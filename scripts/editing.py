@@ -1,0 +1,197 @@
+"""What edits by latents do to pictures, measured: into results/editing.json and docs/images/editing-*.png.
+
+    python scripts/editing.py [RUN]
+
+RUN: `digits-glow` (the shipped one) by default. A support vector classifier, trained on the real training pictures,
+judges what pictures show; log p is that of whole pictures, in bits/dim, so lower is likelier.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from stored import IMAGES, provenance, write
+
+TEMPERATURES = (0.0, 0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+FRACTIONS = (1.0, 0.75, 0.5, 0.25, 0.125, 0.0625)
+STRENGTHS = (-1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0)
+PAIRS, STEPS, SAMPLES = 200, 9, 512
+DRAWS = 4
+
+
+def bits(flow: Any, x: Any) -> Any:
+    """Bits/dim of every picture, the mean over draws of the noise."""
+    import torch
+
+    with torch.no_grad():
+        draws = [flow.bits_per_dim(x, batch_size=512) for _ in range(DRAWS)]
+    return torch.stack(draws).mean(0)
+
+
+def flat(x: Any) -> Any:
+    return x.reshape(len(x), -1).double().numpy()
+
+
+def classifier(data: Any) -> Any:
+    """Trained on the training pictures; its accuracy on test pictures goes with every number."""
+    from sklearn.svm import SVC
+
+    return SVC(C=10, gamma="scale").fit(flat(data.train), data.labels[0].numpy())
+
+
+def temperatures(flow: Any) -> list[dict[str, float]]:
+    """Likelihood and spread of samples."""
+    import torch
+
+    from diffeo.report.drawing import sample
+
+    rows = []
+    for t in TEMPERATURES:
+        x = sample(flow, SAMPLES, 0, t)
+        # Samples at temperature zero are one picture.
+        pairs = x[torch.randperm(len(x), generator=torch.Generator().manual_seed(0))]
+        distance = (x.double() - pairs.double()).flatten(1).norm(dim=1).mean()
+        rows.append(
+            {"temperature": t, "bits": bits(flow, x).mean().item(), "distance": distance.item()}
+        )
+    return rows
+
+
+def paths(flow: Any, x: Any) -> dict[str, dict[str, Any]]:
+    """Bits/dim between two test pictures: pixels blended, and both paths of the latents."""
+    import torch
+
+    from diffeo.applications import interpolate
+
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
+    first, second = x[order[:PAIRS]], x[order.flip(0)[:PAIRS]]
+    t = torch.linspace(0, 1, STEPS)[:, None, None, None]
+    ways: dict[str, Any] = {
+        "pixels": lambda a, b: ((1 - t) * a + t * b).round().to(x.dtype),
+        "linear": lambda a, b: interpolate(flow, a, b, STEPS, path="linear"),
+        "spherical": lambda a, b: interpolate(flow, a, b, STEPS),
+    }
+    out: dict[str, dict[str, Any]] = {}
+    for name, way in ways.items():
+        along = torch.cat([way(a, b) for a, b in zip(first, second, strict=True)])
+        found = bits(flow, along).reshape(PAIRS, STEPS)
+        inside = found[:, 1:-1].mean(1)
+        error = inside.std() / PAIRS**0.5
+        out[name] = {
+            "along": found.mean(0).tolist(),
+            "inside": inside.mean().item(),
+            "error": error.item(),
+        }
+    return out
+
+
+def attributes(flow: Any, data: Any, judge: Any) -> dict[str, list[dict[str, float]]]:
+    """A class (zero against all others) and the thickness of strokes (sum of ink), moved by the same strengths."""
+    import torch
+
+    from diffeo.applications import attribute, shift
+
+    x, labels, train = data.test, data.labels[2], data.train
+    ink = flat(train).sum(1)
+    low, high = torch.tensor(ink).quantile(torch.tensor([0.25, 0.75]).double()).tolist()
+    found = {
+        "zero": (train[data.labels[0] == 0], train[data.labels[0] != 0], x[labels != 0]),
+        "thickness": (train[ink >= high], train[ink <= low], x),
+    }
+    out: dict[str, list[dict[str, float]]] = {}
+    for name, (having, lacking, moved) in found.items():
+        same = labels[labels != 0] if name == "zero" else labels
+        made = shift(flow, moved, attribute(flow, having, lacking), STRENGTHS)
+        out[name] = []
+        for k, strength in enumerate(STRENGTHS):
+            seen = torch.as_tensor(judge.predict(flat(made[:, k])))
+            row = {
+                "strength": strength,
+                "zero": (seen == 0).double().mean().item(),
+                "class_kept": (seen == same).double().mean().item(),
+                "ink": flat(made[:, k]).sum(1).mean().item() / (data.levels - 1),
+                "bits": bits(flow, made[:, k]).mean().item(),
+            }
+            out[name].append(row)
+    return out
+
+
+def levels(flow: Any, data: Any, judge: Any) -> list[dict[str, float]]:
+    """How often the class stays when a fraction of the latents does: the coarsest, and, beside it, the finest."""
+    import torch
+
+    from diffeo.applications import keep
+
+    x, labels = data.test, data.labels[2]
+    rows = []
+    for fraction in FRACTIONS:
+        generator = torch.Generator().manual_seed(0)
+        coarse = keep(flow, x, fraction, generator=generator)
+        z = flow.encode(x)
+        kept = round(fraction * z.shape[1])
+        noise = torch.randn((len(z), z.shape[1] - kept), generator=generator)
+        with torch.no_grad():
+            fine = flow.decode(torch.cat((z[:, :kept], noise), 1))
+        row: dict[str, float] = {"fraction": fraction}
+        for name, made in (("coarse", coarse), ("fine", fine)):
+            right = torch.as_tensor(judge.predict(flat(made))) == labels
+            row[name] = right.double().mean().item()
+            row[f"{name}_error"] = (right.double().std() / len(right) ** 0.5).item()
+        rows.append(row)
+    return rows
+
+
+def draw(flow: Any, data: Any, name: str) -> None:
+    """One picture for each edit."""
+    import torch
+
+    from diffeo.applications import attribute, interpolate, keep, manifold, shift
+    from diffeo.report.drawing import sample
+    from diffeo.report.pictures import Scaling, image_grid
+
+    x, scaling = data.test, Scaling(0.0, data.levels - 1.0)
+    generator = torch.Generator().manual_seed(1)
+    direction = attribute(flow, data.train[data.labels[0] == 0], data.train[data.labels[0] != 0])
+    sheets = {
+        "temperature": (torch.cat([sample(flow, 8, 3, t) for t in (0.5, 0.7, 1.0)]), 8),
+        "path": (torch.cat([interpolate(flow, x[i], x[i + 1], STEPS) for i in (0, 4, 8)]), STEPS),
+        "manifold": (manifold(flow, x[[1, 3, 5, 7]], 8).flatten(0, 1), 8),
+        "attribute": (shift(flow, x[1:5], direction, STRENGTHS).flatten(0, 1), len(STRENGTHS)),
+        "levels": (
+            torch.cat([keep(flow, x[:9], f, generator=generator) for f in (1, 0.5, 0.25, 0.0625)]),
+            9,
+        ),
+    }
+    for kind, (pictures, columns) in sheets.items():
+        content = image_grid(pictures, scaling, columns, cell=40)
+        (IMAGES / f"editing-{name}-{kind}.png").write_bytes(content)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser.add_argument("run", nargs="?", default="digits-glow")
+    arguments = parser.parse_args()
+    import torch
+
+    import diffeo
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    name = "digits"
+    flow, data = diffeo.load(arguments.run), diffeo.data.load(name)
+    judge = classifier(data)
+    found = {
+        "accuracy": judge.score(flat(data.test), data.labels[2].numpy()),
+        "test_bits": bits(flow, data.test).mean().item(),
+        "temperatures": temperatures(flow),
+        "paths": paths(flow, data.test),
+        "attributes": attributes(flow, data, judge),
+        "levels": levels(flow, data, judge),
+    }
+    write("editing", provenance("python scripts/editing.py") | {name: found})
+    draw(flow, data, name)
+
+
+if __name__ == "__main__":
+    main()
