@@ -88,15 +88,16 @@ def test_commands(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """Every command exists and takes the options that the page gives it."""
     from typer.main import get_command
 
-    from diffeo.cli import looking, training, using  # noqa: F401  (they add their commands)
+    from diffeo.cli import editing, looking, training, using  # noqa: F401  (they add their commands)
     from diffeo.cli.app import app
 
     monkeypatch.chdir(tmp_path)
-    known = get_command(app).commands
     for line in commands(page):
-        name, *arguments = shlex.split(line)[1:]
-        command = known.get(name)
-        assert command is not None, f"{page}: there is no command {name!r}: {line}"
+        name, command, arguments = "diffeo", get_command(app), shlex.split(line)[1:]
+        while hasattr(command, "commands"):
+            name, *arguments = arguments
+            command = command.commands.get(name)
+            assert command is not None, f"{page}: there is no command {name!r}: {line}"
         try:
             command.make_context(name, arguments)
         except Exception as error:  # a usage error of the copy of click inside typer
