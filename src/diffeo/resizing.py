@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .errors import ConfigError, ShapeError
+from .errors import ConfigError, DiffeoError, ShapeError
 from .flow import Flow
 from .parts import Shape, as_shape, describe, rebuild
 
@@ -37,8 +37,11 @@ def resized(flow: Flow, event_shape: Sequence[int]) -> Flow:
         tree["context_shape"] = whole["context_shape"]
     tree["transform"] = _scaled(tree["transform"], ratio)
     tree["base"] = tree["base"] | {"event_shape": _vector(tree["base"]["event_shape"], ratio)}
-    with torch.random.fork_rng(devices=[]):
-        other = rebuild(tree)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            other = rebuild(tree)
+    except DiffeoError as error:
+        raise ShapeError(f"this model cannot be resized to {new}: {error}") from error
     if not isinstance(other, Flow):
         raise ConfigError("the configuration describes no flow")
     share(flow, other)

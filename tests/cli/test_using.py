@@ -78,6 +78,21 @@ def test_samples_by_seed_and_temperature(table_run, tmp_path, diffeo_command, su
     assert drawn("--temperature", 0.1).std(0).max() < first.std(0).min()
 
 
+def test_samples_of_another_size(digits_run, tmp_path, diffeo_command, capsys):
+    out = tmp_path / "x.npy"
+    assert diffeo_command("sample", "digits-glow", "-n", 2, "--out", out, "--size", "16x12") == 0
+    assert np.load(out).shape == (2, 1, 16, 12)
+    capsys.readouterr()
+    for run, size, says in (
+        ("digits-glow", "9x8", "choose sizes that the squeezes divide"),
+        (digits_run, "16x16", "this model cannot be resized"),
+    ):
+        out = tmp_path / "y.npy"
+        assert diffeo_command("sample", run, "--out", out, "--size", size) == 2
+        assert says in " ".join(capsys.readouterr().err.split())
+        assert not out.exists()
+
+
 def test_evaluate_says_nats_bits_error_and_kind(digits_run, table_run, diffeo_command, capsys):
     assert diffeo_command("evaluate", digits_run, "--draws", 1) == 0
     last = capsys.readouterr().out.strip().splitlines()[-1]
@@ -185,6 +200,9 @@ MISTAKES = {
         ["decode", "RUN", "other.csv", "--out", "./other.csv"],
         "is what is read",
     ),
+    "another size of vectors": (["sample", "RUN", "--out", "x.csv", "--size", "4x4"], "of images"),
+    "a size of one number": (["sample", "RUN", "--out", "x.csv", "--size", "32"], "such as 32x48"),
+    "a size of nothing": (["sample", "RUN", "--out", "x.csv", "--size", "0x8"], "'0x8'"),
     "no rows at all": (["sample", "RUN", "--out", "x.csv", "-n", "0"], "-n"),
 }
 

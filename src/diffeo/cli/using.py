@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,6 +20,9 @@ from .app import (
     with_error,
 )
 from .complete import data_names
+
+if TYPE_CHECKING:
+    from ..flow import Flow
 
 
 class Engine(str, Enum):
@@ -143,6 +146,7 @@ def evaluate(
     epilog=example(
         "diffeo sample runs/first -n 100 --out new.csv",
         "diffeo sample runs/first --out new.png --temperature 0.7",
+        "diffeo sample digits-glow --out large.png --size 16x16",
     )
 )
 def sample(
@@ -158,6 +162,14 @@ def sample(
     temperature: Annotated[
         float, typer.Option(min=0.0, metavar="T", help="Scales the latent noise.")
     ] = 1.0,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HxW",
+            help="Height and width of pictures, for models made of convolutions alone, such as glow.",
+            show_default="as trained",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Same seed, same samples.")] = 0,
     batch_size: BatchSize = None,
     engine: Engines = Engine.local,
@@ -171,9 +183,10 @@ def sample(
     from .runs import open_flow
 
     opened = open_flow(run)
+    flow = opened.flow if size is None else _resized(opened.flow, size)
     with progress_bar("samples") as progress:
         path = sample_table(
-            opened.flow,
+            flow,
             n,
             out,
             columns=opened.columns,
@@ -321,6 +334,14 @@ def decode(
         )
     shape = opened.flow.event_shape
     _done(as_json, f"data of shape {shape}: {path}", path=path, shape=shape)
+
+
+def _resized(flow: Flow, size: str) -> Flow:
+    """The flow for pictures of a size that is written as 32x48."""
+    height, times, width = size.lower().partition("x")
+    if not (times and height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+        raise typer.BadParameter(f"--size is a height and a width, such as 32x48, got {size!r}")
+    return flow.resized((*flow.event_shape[:1], int(height), int(width)))
 
 
 def _given(table: str | None, data: str | None) -> str:
