@@ -70,6 +70,18 @@ def test_a_data_set_is_read_item_by_item():
     assert 64 <= len(Counted.seen) < 200
 
 
+@pytest.mark.parametrize(("shape", "most"), [((2,), 4096), ((1, 2, 2), 256)])
+def test_layers_are_initialized_on_fewer_pictures_than_vectors(shape, most, monkeypatch):
+    model = diffeo.zoo.build("glow", shape, size="tiny", levels=None)
+    seen = []
+    monkeypatch.setattr(model, "initialize", lambda x, context: seen.append(len(x)))
+    x = torch.randn(5000, *shape)
+    diffeo.fit(model, x, steps=1, **QUIET)
+    diffeo.fit(model, x, steps=1, initialize_rows=300, **QUIET)
+    diffeo.fit(model, x[:200], steps=1, **QUIET)
+    assert seen == [most, 300, 200]
+
+
 def test_the_stream_goes_on_from_any_step():
     rows = Rows(torch.arange(10.0)[:, None])
     whole = Stream(rows, 4, seed=3)

@@ -181,7 +181,9 @@ def _initialize(flow: Flow, rows: Source, settings: TrainingSettings) -> None:
         return
     if isinstance(rows, Rows):
         generator = torch.Generator().manual_seed(settings.seed)
-        index = torch.randperm(len(rows), generator=generator)[: settings.initialize_rows]
+        # A picture has as many values of each channel as it has pixels, and takes as much more memory.
+        most = settings.initialize_rows or (256 if len(flow.event_shape) == 3 else 4096)
+        index = torch.randperm(len(rows), generator=generator)[:most]
         x, context, _ = rows[index]
     else:
         x, context, _ = unpack(next(iter(rows)))

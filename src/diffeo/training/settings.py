@@ -41,7 +41,11 @@ class TrainingSettings(BaseModel):
     validate_rows: int | None = Field(
         None, ge=1, description="first rows of the validation part, seen each time; None: all"
     )
-    initialize_rows: int = Field(4096, ge=1, description="rows for data-dependent initialization")
+    initialize_rows: int | None = Field(
+        None,
+        ge=1,
+        description="rows for data-dependent initialization; None: 4096, of images 256",
+    )
     seed: int = Field(0, ge=0)
     device: Literal["cpu", "cuda", "mps", "auto"] = "cpu"
     devices: int | None = Field(
