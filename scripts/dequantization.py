@@ -10,11 +10,9 @@ repeated.
 
 from __future__ import annotations
 
-import argparse
-from statistics import mean, stdev
 from typing import Any
 
-from stored import provenance, read, write
+from stored import fill
 
 COUPLINGS = ("mixture", "affine")
 NOISES = ("variational", "uniform")
@@ -56,10 +54,6 @@ def run(coupling: str, noise: str, seed: int, steps: int) -> dict[str, Any]:
     made = diffeo.fit(flow, split, progress=False, **chosen.training.model_dump())
     bound, weighted = evaluate(flow, split), evaluate(flow, split, importance=SAMPLES)
     return {
-        "coupling": coupling,
-        "noise": noise,
-        "seed": seed,
-        "steps": steps,
         "seconds": round(made.metrics["seconds"], 1),
         "parameters": flow.num_parameters,
         "bits": bound.bits,
@@ -72,70 +66,6 @@ def run(coupling: str, noise: str, seed: int, steps: int) -> dict[str, Any]:
     }
 
 
-def summary(rows: list[dict[str, Any]], steps: int) -> dict[str, Any]:
-    """Means over the seeds, and the paired gaps of what the paper calls worse, with standard errors.
-
-    shown: the gap is above two standard errors, of at least three seeds.
-    """
-    chosen = [r for r in rows if r["steps"] == steps]
-    out: dict[str, Any] = {"runs": {}, "gaps": {}}
-    for value in ("bits", "weighted"):
-        found = {(r["coupling"], r["noise"], r["seed"]): r[value] for r in chosen}
-
-        def gap(
-            name: str, worse: tuple[str, str], better: tuple[str, str], found: Any, value: str
-        ) -> None:
-            gaps = [
-                found[(*worse, s)] - found[(*better, s)]
-                for s in SEEDS
-                if (*worse, s) in found and (*better, s) in found
-            ]
-            if len(gaps) > 1:
-                entry = {"seeds": len(gaps), "gap": mean(gaps), "error": error(gaps)}
-                entry["shown"] = len(gaps) > 2 and entry["gap"] > 2 * entry["error"]
-                out["gaps"].setdefault(value, {})[name] = entry
-
-        for coupling in COUPLINGS:
-            for noise in NOISES:
-                bits = [found[(coupling, noise, s)] for s in SEEDS if (coupling, noise, s) in found]
-                if len(bits) > 1:
-                    entry = {"seeds": len(bits), "bits": mean(bits), "error": error(bits)}
-                    out["runs"].setdefault(value, {})[f"{coupling}, {noise}"] = entry
-            name = f"uniform - variational, {coupling}"
-            gap(name, (coupling, "uniform"), (coupling, "variational"), found, value)
-        for noise in NOISES:
-            gap(f"affine - mixture, {noise}", ("affine", noise), ("mixture", noise), found, value)
-    return out
-
-
-def error(values: list[float]) -> float:
-    """Standard error of the mean."""
-    return float(stdev(values) / len(values) ** 0.5)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
-    parser.add_argument("--couplings", nargs="+", choices=COUPLINGS, default=list(COUPLINGS))
-    parser.add_argument("--noises", nargs="+", choices=NOISES, default=list(NOISES))
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
-    parser.add_argument("--steps", type=int, default=STEPS, help="fewer, to try the script")
-    arguments = parser.parse_args()
-    # Seed by seed, so that what is stored early can be compared already.
-    tasks = [
-        (coupling, noise, seed, arguments.steps)
-        for seed in arguments.seeds
-        for coupling in arguments.couplings
-        for noise in arguments.noises
-    ]
-    for task in tasks:
-        rows = read("dequantization").get("rows", [])
-        if any((r["coupling"], r["noise"], r["seed"], r["steps"]) == task for r in rows):
-            continue
-        rows.append(run(*task))
-        print({k: v for k, v in rows[-1].items() if k != "recipe"}, flush=True)
-        made = {"rows": rows, "summary": summary(rows, arguments.steps)}
-        write("dequantization", provenance("python scripts/dequantization.py") | made)
-
-
 if __name__ == "__main__":
-    main()
+    AXES = {"coupling": ("mixture", "affine"), "noise": ("variational", "uniform")}
+    fill("dequantization", __doc__ or "", AXES, run, steps=1500)

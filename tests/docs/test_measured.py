@@ -177,6 +177,26 @@ def test_dequantization_compares_both_bounds(tables) -> None:
     assert "+0.020 ± 0.012, not shown |" in text
 
 
+def test_trials_that_are_stored_are_not_repeated(monkeypatch, tmp_path) -> None:
+    stored = loaded("scripts", "stored")
+    monkeypatch.setattr(stored, "RESULTS", tmp_path)
+    axes = {"coupling": ("affine", "additive"), "noise": ("uniform",)}
+    done: list[tuple[Any, ...]] = []
+
+    def run(*task: Any) -> dict[str, Any]:
+        done.append(task)
+        return {"bits": len(done)}
+
+    for seeds in (["0"], ["0", "1"]):
+        monkeypatch.setattr(sys, "argv", ["trials", "--seeds", *seeds])
+        stored.fill("trials", "Some trials.", axes, run, steps=5, budget="budget")
+    assert done == [
+        (coupling, "uniform", seed, 5) for seed in (0, 1) for coupling in axes["coupling"]
+    ]
+    rows = stored.read("trials")["rows"]
+    assert rows[2] == {"coupling": "affine", "noise": "uniform", "seed": 1, "budget": 5, "bits": 3}
+
+
 def timed(scale: float, *, train: bool = True) -> dict[str, Any]:
     whats = ("train step", "log_prob", "sample") if train else ("log_prob", "sample")
     return {w: {"median": scale, "least": 0.9 * scale, "largest": 2 * scale} for w in whats}
