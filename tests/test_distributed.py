@@ -1,21 +1,16 @@
 """Statistics are the same on every rank: two processes that see half a batch each agree with one that sees it whole."""
 
 import os
-import socket
 import subprocess
 import sys
 from functools import partial
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from tests.training import two_processes
+from tests.training.two_processes import GLOO, on_two
 
 from diffeo.transforms import ActNorm, BatchNorm, Chain, Checkerboard, Standardize
-
-GLOO = pytest.mark.skipif(
-    not torch.distributed.is_gloo_available(), reason="torch was built without gloo"
-)
 
 
 def data():
@@ -42,39 +37,21 @@ def outcome(x, share):
     return [b.double() for b in flow.buffers()], grads
 
 
-def worker(rank, port, queue):
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
-    torch.set_num_threads(1)
+def work(rank):
     # Unequal halves: means of means would be wrong.
     x = data()[:3] if rank == 0 else data()[3:]
     buffers, grads = outcome(x, 10)
     for g in grads:
         torch.distributed.all_reduce(g)
-    queue.put([t.tolist() for t in (*buffers, *grads)])
-    queue.close()
-    queue.join_thread()
-    two_processes.leave()
+    return [*buffers, *grads]
 
 
 @GLOO
 def test_two_ranks_agree_with_one():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    context = mp.get_context("spawn")
-    queue = context.Queue()
-    processes = [context.Process(target=worker, args=(rank, port, queue)) for rank in (0, 1)]
-    for p in processes:
-        p.start()
-    found = [queue.get(timeout=120) for _ in processes]
-    for p in processes:
-        p.join(60)
-        assert p.exitcode == 0
     buffers, grads = outcome(data(), 10)
-    for theirs in found:
+    for theirs in on_two(work):
         for mine, its in zip((*buffers, *grads), theirs, strict=True):
-            assert torch.allclose(mine, torch.tensor(its, dtype=torch.float64), atol=1e-9)
+            assert torch.allclose(mine, its, atol=1e-9)
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,13 @@
-"""What both the single process and the two ranks of test_distributed.py train; `python -m` runs one rank."""
+"""Work on two processes; what both one process and the ranks of torchrun train: `python -m` runs one rank."""
 
 import os
+import socket
 import sys
 from functools import partial
 
+import pytest
 import torch
+import torch.multiprocessing as mp
 
 import diffeo
 from diffeo.families import Affine
@@ -18,6 +21,37 @@ from diffeo.transforms import (
     Flatten,
 )
 from diffeo.zoo.preprocessing import preprocessing
+
+GLOO = pytest.mark.skipif(
+    not torch.distributed.is_gloo_available(), reason="torch was built without gloo"
+)
+
+
+def on_two(work):
+    """The tensors that `work(rank)`, a function of a module, returns on each of two processes that gloo joins."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    context = mp.get_context("spawn")
+    queue = context.Queue()
+    processes = [context.Process(target=_rank, args=(r, port, queue, work)) for r in (0, 1)]
+    for p in processes:
+        p.start()
+    found = [queue.get(timeout=120) for _ in processes]
+    for p in processes:
+        p.join(60)
+        assert p.exitcode == 0
+    return [[torch.tensor(t, dtype=torch.float64) for t in each] for each in found]
+
+
+def _rank(rank, port, queue, work):
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
+    torch.set_num_threads(1)
+    queue.put([t.tolist() for t in work(rank)])
+    queue.close()
+    queue.join_thread()
+    leave()
 
 
 def flow():

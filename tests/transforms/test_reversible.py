@@ -1,13 +1,11 @@
 """Memory reversible and checkpoint: the gradients of plain backpropagation, without its activations."""
 
 import copy
-import os
-import socket
 from functools import partial
 
 import pytest
 import torch
-import torch.multiprocessing as mp
+from tests.training.two_processes import GLOO, on_two
 from torch import nn
 
 import diffeo
@@ -338,41 +336,22 @@ def test_a_flow_compiled_as_a_whole_leaves_memory_to_the_compiler():
     torch._dynamo.reset()
 
 
-def rank(number, port, queue):
+def shared_gradients(rank):
     from torch.nn.parallel import DistributedDataParallel
 
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    torch.distributed.init_process_group("gloo", rank=number, world_size=2)
-    torch.set_num_threads(1)
     flow, x, *_ = built(stack)
     flow.memory = "reversible"
     # It must outlive the graph, and averages over the processes.
     parallel = DistributedDataParallel(flow)
-    (2 * parallel(x[:2] if number == 0 else x[2:]).sum()).backward()
-    queue.put([p.grad.tolist() for p in flow.parameters()])
-    queue.close()
-    queue.join_thread()
-    torch.distributed.barrier()
-    os._exit(0)
+    (2 * parallel(x[:2] if rank == 0 else x[2:]).sum()).backward()
+    return [p.grad for p in flow.parameters()]
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="torch without gloo")
+@GLOO
 def test_two_processes_have_the_gradients_of_one():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    context = mp.get_context("spawn")
-    queue = context.Queue()
-    processes = [context.Process(target=rank, args=(n, port, queue)) for n in (0, 1)]
-    for p in processes:
-        p.start()
-    found = [queue.get(timeout=120) for _ in processes]
-    for p in processes:
-        p.join(60)
-        assert p.exitcode == 0
     flow, x, *_ = built(stack)
     flow(x).sum().backward()
-    for theirs in found:
+    for theirs in on_two(shared_gradients):
         for p, its in zip(flow.parameters(), theirs, strict=True):
-            assert torch.allclose(p.grad, torch.tensor(its, dtype=torch.float64), atol=1e-10)
+            assert torch.allclose(p.grad, its, atol=1e-10)
