@@ -5,11 +5,13 @@ from __future__ import annotations
 from .coding import decode_table, encode_table
 from .latents import attribute, interpolate, keep, manifold, shift
 from .pictures import read_pictures, write_pictures
+from .restoring import Posterior, most_likely, posterior
 from .sampling import sample_table
 from .scoring import Scores, score_table
 from .tables import Reading
 
 __all__ = [
+    "Posterior",
     "Reading",
     "Scores",
     "attribute",
@@ -18,6 +20,8 @@ __all__ = [
     "interpolate",
     "keep",
     "manifold",
+    "most_likely",
+    "posterior",
     "read_pictures",
     "sample_table",
     "score_table",

@@ -1,0 +1,99 @@
+"""Restoring: the linear Gaussian case in closed form, and chains that are judged as they should be."""
+
+import math
+
+import pytest
+import torch
+
+import diffeo
+from diffeo.applications import most_likely, posterior
+from diffeo.applications.diagnostics import effective_size, split_rhat
+from diffeo.distributions import StandardNormal
+from diffeo.errors import InputError, ShapeError
+from diffeo.transforms import Chain, LULinear
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture(scope="module")
+def gaussian():
+    """A flow over vectors of 3 that is a Gaussian, its mean and covariance, an observation, and the exact posterior."""
+    torch.manual_seed(0)
+    layer = LULinear((3,)).double()
+    with torch.no_grad():
+        for p in layer.parameters():
+            p.add_(0.5 * torch.randn_like(p))
+    flow = diffeo.Flow(Chain((3,), [layer]), StandardNormal((3,))).double().eval()
+    w = layer.matrix().detach()
+    covariance = torch.linalg.inv(w.mT @ w)
+    mean = flow.decode(torch.zeros(3, dtype=torch.float64)).detach()
+    y = torch.tensor([1.0, -0.5, 7.0], dtype=torch.float64)
+    sigma = torch.tensor([0.5, 1.0, math.inf], dtype=torch.float64)
+    precision = torch.linalg.inv(covariance)
+    known = torch.where(sigma.isfinite(), sigma.square().reciprocal(), torch.zeros(3).double())
+    after = torch.linalg.inv(precision + known.diag())
+    centre = after @ (precision @ mean + known * y)
+    return flow, y, sigma, centre, after
+
+
+def test_the_most_likely_of_a_gaussian(gaussian):
+    flow, y, sigma, centre, _ = gaussian
+    found = most_likely(flow, y[None], sigma, steps=600)
+    assert torch.allclose(found[0], centre, atol=1e-3)
+
+
+def test_the_posterior_of_a_gaussian(gaussian):
+    flow, y, sigma, centre, after = gaussian
+    found = posterior(flow, y.expand(2, 3), sigma, chains=8, draws=500, generator=generator())
+    assert found.draws.shape == (8, 500, 2, 3)
+    assert found.converged.all()
+    assert 0.6 < found.accepted.mean() < 0.95
+    deviation = after.diagonal().sqrt()
+    error = deviation / found.effective.sqrt()[:, None]
+    assert ((found.mean - centre).abs() < 5 * error).all()
+    assert torch.allclose(found.deviation, deviation.expand(2, 3), rtol=0.1)
+    flat = found.draws[:, :, 0].flatten(0, 1)
+    assert torch.allclose(flat.mT.cov(), after, atol=0.1 * after.diagonal().max())
+
+
+def test_digits_fit_what_is_known():
+    flow, x = diffeo.load("digits-glow"), diffeo.data.load("digits").test[:2]
+    sigma = torch.full(flow.event_shape, 0.3)
+    sigma[:, 4:] = math.inf
+    found = posterior(
+        flow, x, sigma, start=x, chains=2, draws=8, warmup=8, leapfrog=3, generator=generator()
+    )
+    error = (found.mean - x)[:, :, :4].abs().mean()
+    assert error < 1
+    best = most_likely(flow, x, sigma, start=x, steps=5)
+    assert best.shape == x.shape
+    assert (best - x)[:, :, :4].abs().mean() < 1
+
+
+def test_wrong_use_is_a_sentence(gaussian):
+    flow, y, sigma, _, _ = gaussian
+    with pytest.raises(ShapeError, match="restores pictures"):
+        most_likely(flow, y, sigma)
+    with pytest.raises(InputError, match="sigma must be positive"):
+        most_likely(flow, y[None], 0.0)
+    with pytest.raises(InputError, match="four draws"):
+        posterior(flow, y[None], sigma, draws=3)
+
+
+def test_convergence_of_chains():
+    draws = torch.randn(4, 500, 2, generator=generator(), dtype=torch.float64)
+    assert (split_rhat(draws) < 1.01).all()
+    assert (effective_size(draws) - 2000).abs().max() < 400
+    apart = draws + torch.arange(4.0)[:, None, None]
+    assert (split_rhat(apart) > 1.3).all()
+    assert (effective_size(apart) < 50).all()
+    # x_t = 0.9 x_t-1 + noise has (1 + 0.9) / (1 - 0.9) = 19 draws for one.
+    series = torch.zeros_like(draws)
+    for t in range(1, 500):
+        series[:, t] = 0.9 * series[:, t - 1] + draws[:, t]
+    assert effective_size(series).mean() == pytest.approx(2000 / 19, rel=0.4)
+    assert split_rhat(torch.ones(2, 10)).item() == pytest.approx(1, abs=0.2)
+    with pytest.raises(InputError, match="four draws"):
+        split_rhat(torch.zeros(2, 3))
