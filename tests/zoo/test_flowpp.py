@@ -50,7 +50,7 @@ def test_options_choose_the_parts():
     for most, expected in ((None, 4), (8, 2), (4, 1), (3, 0)):
         flow = _build((1, 4, 8), attention_positions=most, dequantization="uniform")
         assert sum(isinstance(m, _GatedAttention) for m in flow.modules()) == expected
-    with pytest.raises(ConfigError, match="mixture or affine"):
+    with pytest.raises(ConfigError, match="'mixture' or 'affine'"):
         _build((1, 4, 8), coupling="spline")
 
 
