@@ -225,7 +225,7 @@ def test_parts_that_do_not_fit_are_named():
         make(transform=coupling())
     with pytest.raises(ConfigError, match="not exact"):
         make(transform=Dequantize((4,)))
-    with pytest.raises(ConfigError, match="uniform or variational"):
+    with pytest.raises(ConfigError, match="'uniform' or 'variational'"):
         diffeo.zoo.build("realnvp", (1, 4, 4), size="tiny", dequantization="none")
 
 

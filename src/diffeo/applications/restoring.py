@@ -104,8 +104,8 @@ def posterior(
 ) -> Posterior:
     """Draws from p(x | y) by Hamiltonian Monte Carlo on the latents, whose prior is the base.
 
-    y, sigma, start: as for `most_likely`. Every picture and chain has a step size of its own, set in the warm-up for an
-    acceptance of 0.8; trajectories of up to `leapfrog` steps of random number. Neal, MCMC using Hamiltonian dynamics,
+    y, sigma, start: as for `most_likely`. Every picture has a scale for each latent and every chain a step size, set in
+    the warm-up, the latter for an acceptance of 0.8; trajectories have a random number of steps up to `leapfrog`. Neal, MCMC using Hamiltonian dynamics,
     2012, arXiv:1206.1901. Raises ShapeError or InputError for what does not fit.
     """
     if min(chains, draws // 4, warmup + 1, leapfrog) < 1:
@@ -121,9 +121,13 @@ def posterior(
         # Chains that begin in different places are what R-hat compares.
         z = at.repeat(chains, *[1] * (at.ndim - 1)) + 0.3 * z
     sampler = _Hamiltonian(energy, z, leapfrog, generator)
-    for i in range(warmup):
-        sampler.step(adapt=i + 1)
-    sampler.settle()
+    # Each stretch of the warm-up starts from what the one before it found of the scales.
+    for length in (warmup // 4, warmup // 4, warmup - 2 * (warmup // 4)):
+        seen = []
+        for i in range(length):
+            sampler.step(adapt=i + 1)
+            seen.append(sampler.z)
+        sampler.settle(seen[len(seen) // 2 :], chains)
     kept, accepted = [], torch.zeros(chains * n, **like)  # type: ignore[call-overload]
     for _ in range(draws):
         accepted += sampler.step()
@@ -149,7 +153,7 @@ class _Hamiltonian:
         generator: torch.Generator | None,
     ) -> None:
         self.energy, self.leapfrog, self.generator = energy, leapfrog, generator
-        self.z = z
+        self.z, self.scale = z, torch.ones_like(z)
         self.value, self.slope, self.x = self._at(z)
         self.log_step = torch.full((len(z),), math.log(0.1), dtype=z.dtype, device=z.device)
         # Dual averaging, Hoffman and Gelman, 2014, arXiv:1111.4246, with its constants.
@@ -173,7 +177,8 @@ class _Hamiltonian:
             self.z.shape, generator=self.generator, dtype=self.z.dtype, device=self.z.device
         )
         before = self.value + 0.5 * p.square().flatten(1).sum(1)
-        step = self._wide(self.log_step.exp())
+        # In units of the scales, which stand for a diagonal mass matrix.
+        step = self._wide(self.log_step.exp()) * self.scale
         z, value, slope, x = self.z, self.value, self.slope, self.x
         count = int(torch.randint(1, self.leapfrog + 1, (), generator=self.generator))
         for _ in range(count):
@@ -197,10 +202,23 @@ class _Hamiltonian:
             self.average += adapt**-0.75 * (self.log_step - self.average)
         return taken.to(z.dtype)
 
-    def settle(self) -> None:
-        """Go on with the step sizes that the warm-up found."""
-        if bool(self.average.any()):
-            self.log_step = self.average
+    def settle(self, seen: list[Tensor], chains: int) -> None:
+        """Take the scales from draws of the warm-up and the step sizes that it found, and adapt from there."""
+        if not seen:
+            return
+        self.log_step = self.average
+        if len(seen) * chains > 20:
+            by_picture = torch.stack(seen).unflatten(1, (chains, -1))
+            n = len(seen) * chains
+            # A little towards one, for scales that few draws do not know.
+            variance = (n * by_picture.flatten(0, 1).var(0) + 5) / (n + 5)
+            wanted = variance.sqrt().repeat(chains, *[1] * (self.z.ndim - 1))
+            # The same step in the middle of the scales.
+            ratio = (self.scale / wanted).log().flatten(1).mean(1)
+            self.log_step, self.scale = self.log_step + ratio, wanted
+        self.target = self.log_step + math.log(10.0)
+        self.error = torch.zeros_like(self.log_step)
+        self.average = torch.zeros_like(self.log_step)
 
 
 def _problem(
