@@ -105,8 +105,8 @@ def posterior(
     """Draws from p(x | y) by Hamiltonian Monte Carlo on the latents, whose prior is the base.
 
     y, sigma, start: as for `most_likely`. Every picture has a scale for each latent and every chain a step size, set in
-    the warm-up, the latter for an acceptance of 0.8; trajectories have a random number of steps up to `leapfrog`. Neal, MCMC using Hamiltonian dynamics,
-    2012, arXiv:1206.1901. Raises ShapeError or InputError for what does not fit.
+    the warm-up, the latter for an acceptance of 0.8; trajectories have a random number of steps up to `leapfrog`. Neal,
+    MCMC using Hamiltonian dynamics, 2012, arXiv:1206.1901. Raises ShapeError or InputError for what does not fit.
     """
     if min(chains, draws // 4, warmup + 1, leapfrog) < 1:
         raise InputError(
