@@ -53,7 +53,7 @@ LONGER: dict[tuple[str, str], Settings] = {
         {"lr": 8e-3, "steps": 3000},
     ),
 } | {
-    # With 32 pieces four layers and 4000 steps end at 0.051 (moons) and 0.094 nats (8gaussians) as well.
+    # With 32 pieces, four layers and 4000 steps end at 0.051 (moons) and 0.094 nats (8gaussians).
     ("LinearSpline", place): (
         {"layers": 3, "hidden": [64, 64], "activation": "elu", "pieces": 128},
         {"lr": 5e-3, "steps": 3000},
