@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..data.images import SUFFIXES, image_table, picture_files, picture_shape
+from ..data.images import image_table, picture_files, picture_shape
 from ..errors import ConfigError, DataError, InputError
 from ..files import write_atomically
 from ..flow import Flow
@@ -110,4 +110,4 @@ def _png(x: Tensor, scaling: Scaling) -> bytes:
     return buffer.getvalue()
 
 
-__all__ = ["SUFFIXES", "check_pictures_output", "read_pictures", "write_pictures"]
+__all__ = ["check_pictures_output", "read_pictures", "write_pictures"]
