@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any, Literal
 
 from ..distributions import StandardNormal
-from ..errors import ConfigError
 from ..families import Affine, GaussianMixtureCDF, Inverted
 from ..families.affine import Scale
 from ..flow import Flow
@@ -64,8 +63,6 @@ def maf(
     layer on the latent side, a MADE with mixtures of that many Gaussians (MAF-MoG; the paper has 10). levels, alpha,
     standardize: as for realnvp. Images are flattened.
     """
-    if order not in ("reverse", "random"):
-        raise ConfigError(f"order must be reverse or random, got {order!r}")
     parts: Parts = preprocessing(
         event_shape, levels, alpha=alpha, standardize=standardize, flatten=True
     )

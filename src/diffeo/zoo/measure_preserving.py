@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any, Literal
 
 from ..distributions import Distribution, StandardNormal, Uniform
-from ..errors import ConfigError
 from ..families import Additive
 from ..flow import Flow
 from ..nets import MLP
@@ -51,8 +50,6 @@ def measure_preserving(
 
     depth: shears. width: units of each. base: `normal`, or `uniform` on [-bound, bound], whose density is constant.
     """
-    if base not in ("normal", "uniform"):
-        raise ConfigError(f"base must be normal or uniform, got {base!r}")
     net = partial(MLP, hidden=(width,), activation=activation, output_bias=False)
     shears = [
         partial(

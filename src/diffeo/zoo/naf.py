@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from ..errors import ConfigError
 from ..families import DeepSigmoid, DenseSigmoid
 from ..flow import Flow
 from ..parts import Shape
@@ -64,8 +63,6 @@ def naf(
     them), of `units` sigmoids. levels: of integer data (auto: 256 for images, None for vectors), then a logit with
     alpha. standardize: by default for real-valued data only.
     """
-    if family not in ("deep", "dense"):
-        raise ConfigError(f"family must be deep or dense, got {family!r}")
     return autoregressive_stack(
         event_shape,
         context_shape,

@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any, Literal
 
 from ..distributions import Logistic, StandardNormal
-from ..errors import ConfigError
 from ..families import Additive, Scaling
 from ..flow import Flow
 from ..nets import MLP
@@ -60,8 +59,6 @@ def nice(
     data (auto: 256 for images, None for vectors). alpha: a logit after dequantization (none in the paper).
     standardize: by default for real-valued data only. dequantization: see realnvp.
     """
-    if prior not in ("logistic", "normal"):
-        raise ConfigError(f"prior must be logistic or normal, got {prior!r}")
     net = partial(
         MLP,
         hidden=tuple(hidden),

@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any, Literal
 
 from ..distributions import StandardNormal
-from ..errors import ConfigError
 from ..families import RationalQuadraticSpline
 from ..flow import Flow
 from ..nets import MLP, Constant, NetFactory, ResidualMADE, ResidualMLP
@@ -55,8 +54,6 @@ Layers = list[Callable[[Shape], Transform]]
 
 
 def _mixing(kind: Mixing) -> Layers:
-    if kind not in ("lu", "permutation", "none"):
-        raise ConfigError(f"mixing must be lu, permutation or none, got {kind!r}")
     made: dict[str, Layers] = {
         "lu": [Permutation, LULinear],
         "permutation": [Permutation],

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Literal
 
 from ..distributions import StandardNormal
-from ..errors import ConfigError, ShapeError
+from ..errors import ShapeError
 from ..families import Affine
 from ..families.affine import Scale
 from ..flow import Flow
@@ -102,8 +102,6 @@ def realnvp(
         raise ShapeError(
             f"realnvp takes vectors (D,) or images (channels, height, width), got {event_shape}"
         )
-    if mixing not in ("alternate", "permutation"):
-        raise ConfigError(f"mixing must be alternate or permutation, got {mixing!r}")
     as_vector = flatten or len(event_shape) == 1
     first = preprocessing(
         event_shape,
