@@ -1,23 +1,50 @@
 """What edits by latents do to pictures, measured: into results/editing.json and docs/images/editing-*.png.
 
-    python scripts/editing.py [RUN]
+    python scripts/editing.py [digits] [mnist]
 
-RUN: `digits-glow` (the shipped one) by default. A support vector classifier, trained on the real training pictures,
-judges what pictures show; log p is that of whole pictures, in bits/dim, so lower is likelier.
+Of the models that come with the package or stand in results/models. A support vector classifier, trained on real
+training pictures, judges what pictures show; log p is that of whole pictures, in bits/dim, so lower is likelier.
 """
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
 from typing import Any
 
-from stored import IMAGES, provenance, write
+from stored import IMAGES, MODELS, provenance, read, write
 
 TEMPERATURES = (0.0, 0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 FRACTIONS = (1.0, 0.75, 0.5, 0.25, 0.125, 0.0625)
 STRENGTHS = (-1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0)
 PAIRS, STEPS, SAMPLES = 200, 9, 512
 DRAWS = 4
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model and the pictures that it is tried on: the first so many of the training and of the test part."""
+
+    model: str
+    train: int
+    test: int
+
+
+SUBJECTS = {
+    "digits": Subject("digits-glow", 1297, 360),
+    "mnist": Subject(str(MODELS / "glow-mnist"), 10_000, 500),
+}
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Integers [n, C, H, W] below `levels`, and their classes."""
+
+    train: Any
+    train_labels: Any
+    test: Any
+    test_labels: Any
+    levels: int
 
 
 def bits(flow: Any, x: Any) -> Any:
@@ -37,7 +64,7 @@ def classifier(data: Any) -> Any:
     """Trained on the training pictures; its accuracy on test pictures goes with every number."""
     from sklearn.svm import SVC
 
-    return SVC(C=10, gamma="scale").fit(flat(data.train), data.labels[0].numpy())
+    return SVC(C=10, gamma="scale").fit(flat(data.train), data.train_labels.numpy())
 
 
 def temperatures(flow: Any) -> list[dict[str, float]]:
@@ -92,11 +119,15 @@ def attributes(flow: Any, data: Any, judge: Any) -> dict[str, list[dict[str, flo
 
     from diffeo.applications import attribute, shift
 
-    x, labels, train = data.test, data.labels[2], data.train
+    x, labels, train = data.test, data.test_labels, data.train
     ink = flat(train).sum(1)
     low, high = torch.tensor(ink).quantile(torch.tensor([0.25, 0.75]).double()).tolist()
     found = {
-        "zero": (train[data.labels[0] == 0], train[data.labels[0] != 0], x[labels != 0]),
+        "zero": (
+            train[data.train_labels == 0],
+            train[data.train_labels != 0],
+            x[labels != 0],
+        ),
         "thickness": (train[ink >= high], train[ink <= low], x),
     }
     out: dict[str, list[dict[str, float]]] = {}
@@ -123,7 +154,7 @@ def levels(flow: Any, data: Any, judge: Any) -> list[dict[str, float]]:
 
     from diffeo.applications import keep
 
-    x, labels = data.test, data.labels[2]
+    x, labels = data.test, data.test_labels
     rows = []
     for fraction in FRACTIONS:
         generator = torch.Generator().manual_seed(0)
@@ -152,7 +183,9 @@ def draw(flow: Any, data: Any, name: str) -> None:
 
     x, scaling = data.test, Scaling(0.0, data.levels - 1.0)
     generator = torch.Generator().manual_seed(1)
-    direction = attribute(flow, data.train[data.labels[0] == 0], data.train[data.labels[0] != 0])
+    direction = attribute(
+        flow, data.train[data.train_labels == 0], data.train[data.train_labels != 0]
+    )
     sheets = {
         "temperature": (torch.cat([sample(flow, 8, 3, t) for t in (0.5, 0.7, 1.0)]), 8),
         "path": (torch.cat([interpolate(flow, x[i], x[i + 1], STEPS) for i in (0, 4, 8)]), STEPS),
@@ -168,29 +201,47 @@ def draw(flow: Any, data: Any, name: str) -> None:
         (IMAGES / f"editing-{name}-{kind}.png").write_bytes(content)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
-    parser.add_argument("run", nargs="?", default="digits-glow")
-    arguments = parser.parse_args()
+def measured(name: str) -> dict[str, Any]:
+    """All numbers of a subject; draws its pictures."""
     import torch
 
     import diffeo
 
-    torch.set_num_threads(1)
     torch.manual_seed(0)
-    name = "digits"
-    flow, data = diffeo.load(arguments.run), diffeo.data.load(name)
-    judge = classifier(data)
+    subject, data = SUBJECTS[name], diffeo.data.load(name)
+    labels: Any = data.labels
+    seen = Pictures(
+        data.train[: subject.train],
+        labels[0][: subject.train],
+        data.test[: subject.test],
+        labels[2][: subject.test],
+        data.levels or 0,
+    )
+    flow = diffeo.load(subject.model)
+    judge = classifier(seen)
     found = {
-        "accuracy": judge.score(flat(data.test), data.labels[2].numpy()),
-        "test_bits": bits(flow, data.test).mean().item(),
+        "pictures": len(seen.test),
+        "accuracy": judge.score(flat(seen.test), seen.test_labels.numpy()),
+        "test_bits": bits(flow, seen.test).mean().item(),
         "temperatures": temperatures(flow),
-        "paths": paths(flow, data.test),
-        "attributes": attributes(flow, data, judge),
-        "levels": levels(flow, data, judge),
+        "paths": paths(flow, seen.test),
+        "attributes": attributes(flow, seen, judge),
+        "levels": levels(flow, seen, judge),
     }
-    write("editing", provenance("python scripts/editing.py") | {name: found})
-    draw(flow, data, name)
+    draw(flow, seen, name)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser.add_argument("subjects", nargs="*", help=", ".join(SUBJECTS))
+    arguments = parser.parse_args()
+    import torch
+
+    torch.set_num_threads(1)
+    for name in arguments.subjects or SUBJECTS:
+        found = {name: measured(name)}
+        write("editing", read("editing") | provenance("python scripts/editing.py") | found)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
 IMAGES = ROOT / "docs" / "images"
+MODELS = RESULTS / "models"
+"""Run folders of small models whose figures the documentation shows, without checkpoints; 2 MB of weights at most."""
 
 
 def provenance(command: str) -> dict[str, str]:
