@@ -9,7 +9,17 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from tests.conformance import autoregressive, bases, flowpp, glow, linear, monotone, neural, splines
+from tests.conformance import (
+    autoregressive,
+    bases,
+    flowpp,
+    glow,
+    linear,
+    monotone,
+    neural,
+    splines,
+    strings,
+)
 from tests.conformance.shared import (
     CONTEXT,
     IMAGE,
@@ -293,7 +303,7 @@ ZOO: dict[str, Callable[[], Flow]] = {
 }
 
 
-for _area in (splines, monotone, neural, autoregressive, bases, linear, flowpp, glow):
+for _area in (splines, monotone, neural, autoregressive, bases, linear, flowpp, glow, strings):
     TRANSFORMS |= _area.TRANSFORMS
     FAMILIES |= _area.FAMILIES
     DISTRIBUTIONS |= _area.DISTRIBUTIONS
@@ -333,5 +343,5 @@ FLOWS: dict[str, Callable[[], Flow]] = {
                      partial(Elementwise, family=Logit(0.0)), partial(Coupling, net=mlp)])
     ),
 }  # fmt: skip
-for _area in (splines, monotone, neural, autoregressive, bases, linear, flowpp, glow):
+for _area in (splines, monotone, neural, autoregressive, bases, linear, flowpp, glow, strings):
     FLOWS |= _area.FLOWS

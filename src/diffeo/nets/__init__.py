@@ -8,6 +8,7 @@ from .glow import GlowConv, PerChannel, ZeroConv
 from .masked import MADE, AutoregressiveConditioner, ResidualMADE
 from .masked_convolutional import CausalConvNet, MaskedConvNet
 from .mlp import MLP, ResidualMLP
+from .sequences import CausalTransformer
 
 __all__ = [
     "ACTIVATIONS",
@@ -16,6 +17,7 @@ __all__ = [
     "AutoregressiveConditioner",
     "Bottleneck",
     "CausalConvNet",
+    "CausalTransformer",
     "Conditioner",
     "Constant",
     "ConvResNet",

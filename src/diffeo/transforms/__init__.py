@@ -18,6 +18,7 @@ from .partitions import Alternating, Checkerboard, Halves, Mask, Partition
 from .periodic import PeriodicConv
 from .reshape import Flatten, Squeeze, unsqueeze
 from .surjective import Dequantize
+from .symbols import DequantizeBins, SymbolAutoregressive
 
 __all__ = [
     "ActNorm",
@@ -29,6 +30,7 @@ __all__ = [
     "Checkerboard",
     "Coupling",
     "Dequantize",
+    "DequantizeBins",
     "Elementwise",
     "Flatten",
     "Halves",
@@ -47,6 +49,7 @@ __all__ = [
     "Split",
     "Squeeze",
     "Standardize",
+    "SymbolAutoregressive",
     "Transform",
     "VariationalDequantize",
     "split_whitened",

@@ -13,6 +13,7 @@ from .measure_preserving import measure_preserving
 from .naf import naf
 from .nice import nice
 from .nsf import nsf_autoregressive, nsf_coupling
+from .passflow import passflow
 from .realnvp import realnvp
 from .revnet import revnet
 from .sos import sos
@@ -36,6 +37,7 @@ __all__ = [
     "nice",
     "nsf_autoregressive",
     "nsf_coupling",
+    "passflow",
     "realnvp",
     "revnet",
     "sos",
