@@ -21,7 +21,7 @@ from diffeo.distributions import (
 )
 from diffeo.families import Family
 from diffeo.flow import Flow
-from diffeo.nets import MLP, Conditioner, DeepSet, ImageEmbedding, Join, SeriesEmbedding
+from diffeo.nets import MLP, Conditioner, DeepSet, ImageEmbedding, Join, Scaled, SeriesEmbedding
 from diffeo.transforms import Coupling, Transform
 
 CONTEXT = {"net": mlp, "context_shape": (2,)}
@@ -58,6 +58,8 @@ CONDITIONERS: dict[str, Callable[[], Conditioner]] = {
     "series": lambda: series((0,), (3,), (6, 2)),
     "series/mask": lambda: series((0,), (3,), {"values": (6, 2), "mask": (6,)}, activation="tanh"),
     "image": lambda: ImageEmbedding((0,), (3,), (2, 5, 6), width=8, layers=2, head=(8,)),
+    "scaled": lambda: Scaled((3,), MLP((0,), (4,), (6,), hidden=(8,), zero_init=False)),
+    "scaled/set": lambda: Scaled((4, 2), deep_set((0,), (3,), (4, 2))),
     "join": lambda: Join(
         {
             "label": MLP((0,), (2,), (3,), hidden=(), zero_init=False),

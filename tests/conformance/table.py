@@ -62,6 +62,7 @@ from diffeo.transforms import (
     Split,
     Squeeze,
     Standardize,
+    ToReal,
     Transform,
     split_whitened,
     unsqueeze,
@@ -144,6 +145,11 @@ TRANSFORMS: dict[str, Callable[[], Transform]] = {
     "elementwise/logit-0": lambda: Elementwise((3,), Logit(0.0)),
     "elementwise/rescale": lambda: Elementwise(SMALL, Rescale((0, 256), (-1.0, 1.0))),
     "elementwise/rescale-shift": lambda: Elementwise((3,), Rescale((0, 1), (2, 3))),
+    # Close to the end of an interval, z is the image of few numbers: in a chain, the oracle draws images.
+    "to_real/interval": lambda: Chain((3,), [partial(ToReal, low=-1.0, high=2.0)]),
+    "to_real/above": lambda: ToReal((3,), 0.0),
+    "to_real/below": lambda: ToReal(SMALL, None, 4.0),
+    "to_real/line": lambda: ToReal((3,)),
     # Linear, normalization, reshape.
     "permutation/random": lambda: Permutation((5,)),
     "permutation/reverse": lambda: Permutation(SMALL, "reverse"),

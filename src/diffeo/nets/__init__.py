@@ -8,6 +8,7 @@ from .glow import GlowConv, PerChannel, ZeroConv
 from .masked import MADE, AutoregressiveConditioner, ResidualMADE
 from .masked_convolutional import CausalConvNet, MaskedConvNet
 from .mlp import MLP, ResidualMLP
+from .scaled import Scaled
 from .sequences import CausalTransformer
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "PerChannel",
     "ResidualMADE",
     "ResidualMLP",
+    "Scaled",
     "SeriesEmbedding",
     "WeightNormConv",
     "ZeroConv",

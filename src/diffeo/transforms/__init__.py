@@ -17,6 +17,7 @@ from .normalization import ActNorm, BatchNorm, Standardize
 from .partitions import Alternating, Checkerboard, Halves, Mask, Partition
 from .periodic import PeriodicConv
 from .reshape import Flatten, Squeeze, unsqueeze
+from .support import ToReal
 from .surjective import Dequantize
 from .symbols import DequantizeBins, SymbolAutoregressive
 
@@ -50,6 +51,7 @@ __all__ = [
     "Squeeze",
     "Standardize",
     "SymbolAutoregressive",
+    "ToReal",
     "Transform",
     "VariationalDequantize",
     "split_whitened",
