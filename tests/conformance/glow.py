@@ -11,6 +11,7 @@ from diffeo.distributions import Distribution
 from diffeo.families import Additive, Affine, Family
 from diffeo.flow import Flow
 from diffeo.nets import Conditioner, GlowConv, PerChannel, ZeroConv
+from diffeo.nets.pyramid import Entry, PerPixel
 from diffeo.transforms import (
     ActNorm,
     Chain,
@@ -54,6 +55,10 @@ CONDITIONERS: dict[str, Callable[[], Conditioner]] = {
     "glow_conv/nothing-to-see": lambda: glow_conv((0, 2, 3), (1, 2, 3, 2), {"a": (2,)}),
     "zero_conv": lambda: ZeroConv((3, 2, 4), (3, 2, 4, 2)),
     "zero_conv/context": lambda: ZeroConv((5, 2, 4), (1, 2, 4, 2), CONTEXT),
+    "per_pixel": lambda: PerPixel((0,), (3, 2, 4, 2), (5, 2, 4)),
+    "entry/glow_conv": lambda: Entry(
+        glow_conv((1, 2, 4), (2, 2, 4), (2, 2, 4)), "a", {"a": (2, 2, 4)}
+    ),
     "per_channel": lambda: PerChannel((0,), (3, 2, 4, 2), CONTEXT),
 }
 
@@ -70,6 +75,9 @@ ZOO: dict[str, Callable[[], Flow]] = {
     "glow/image-classifier": build(
         "glow", (1, 4, 4), (3,), classifier=0.01, mixing="shuffle", split="learned"
     ),
+    # Two levels, all of which see a picture as large as the event, or smaller and of another shape.
+    "glow/picture": build("glow", TWO_LEVELS, (1, 4, 8), condition="all", levels=5),
+    "glow/small-picture": build("glow", (1, 4, 4), (3, 2, 3), condition="all", levels=None),
     "glow/image-real": build("glow", SMALL, levels=None, mixing="reverse"),
 }
 

@@ -14,6 +14,7 @@ from ..errors import ConfigError, ShapeError
 from ..parts import ContextShape, Shape, as_context_shape, register
 from .base import Conditioner, Context, activation
 from .mlp import MLP
+from .pyramid import Pyramid
 
 
 class _Encoder(Conditioner):
@@ -318,7 +319,7 @@ def resolve_context(
     Raises ConfigError for a context that no part reads, ShapeError where the shapes do not meet.
     """
     outer = as_context_shape(given)
-    if outer is None and isinstance(embedding, Conditioner | FromContext):
+    if outer is None and isinstance(embedding, Conditioner | FromContext | Pyramid):
         outer = embedding.context_shape
     if outer is None and embedding is not None:
         raise ConfigError("a Flow with an embedding needs the context_shape that it embeds")
@@ -331,20 +332,26 @@ def resolve_context(
         )
     if embedding is None and inner != outer:
         raise ShapeError(f"the parts take a context {inner}, the flow {outer}")
-    if not isinstance(embedding, Conditioner):
+    if not isinstance(embedding, Conditioner | Pyramid):
         return outer, embedding
-    if embedding.context_shape is not None and embedding.in_shape != (0,):
+    if (
+        isinstance(embedding, Conditioner)
+        and embedding.context_shape is not None
+        and embedding.in_shape != (0,)
+    ):
         raise ShapeError(
             f"an embedding reads the context only: give {type(embedding).__name__} in_shape (0,), not "
             f"{embedding.in_shape}"
         )
-    reads: ContextShape = embedding.context_shape or embedding.in_shape
+    reads: ContextShape = embedding.context_shape or getattr(embedding, "in_shape", None)
     if (reads, embedding.out_shape) != (outer, inner):
         raise ShapeError(
             f"the embedding {type(embedding).__name__} goes from {reads} to {embedding.out_shape}, but the flow's "
             f"context is {outer} and its parts take {inner}"
         )
-    return outer, embedding if embedding.context_shape is None else FromContext(embedding)
+    if isinstance(embedding, Pyramid) or embedding.context_shape is None:
+        return outer, embedding
+    return outer, FromContext(embedding)
 
 
 _activation = activation

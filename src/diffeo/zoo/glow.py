@@ -14,6 +14,7 @@ from ..errors import ConfigError, ShapeError
 from ..families import Additive, Affine, Inverted
 from ..flow import Flow
 from ..nets import MLP, GlowConv, PerChannel, ZeroConv
+from ..nets.pyramid import PerPixel, Pyramid, reading
 from ..parts import Shape
 from ..transforms import (
     ActNorm,
@@ -31,7 +32,7 @@ from ..transforms import (
     split_whitened,
 )
 from .base import Card, model
-from .preprocessing import Dequantization, Levels, preprocessing
+from .preprocessing import Dequantization, Levels, preprocessing, resolve_levels
 
 Layer = Callable[[Shape], Transform]
 
@@ -49,7 +50,7 @@ CARD = Card(
     "priors is bounded by 3, and the prior of the last level is an actnorm.",
 )
 SIZES: dict[str, dict[str, Any]] = {
-    "tiny": {"depth": 1, "width": 4, "hidden": (16,)},
+    "tiny": {"depth": 1, "width": 4, "hidden": (16,), "context_width": 4},
     "small": {},
     "paper": {"depth": 32, "width": 512, "scales": 3, "hidden": (512, 512)},
 }
@@ -77,6 +78,7 @@ def glow(
     mixing: str = "conv1x1",
     split: Literal["fixed", "learned", "conditional"] = "conditional",
     condition: Literal["top", "all"] = "top",
+    context_width: int = 32,
     classifier: float = 0.0,
     levels: Levels = "auto",
     alpha: float | None = None,
@@ -91,7 +93,9 @@ def glow(
     split (the Gaussian of the half that leaves: N(0, 1), learned, or a zero convolution of what stays).
     Vectors [D]: `depth` times [actnorm, mixing, coupling by an MLP of `hidden` widths]. dropout: in the networks.
     context: moves the Gaussian of the last scale, per channel; all couplings and splits, too, with condition `all`, and
-    always for vectors. classifier: the context is a one-hot label, and `diffeo.fit` adds to the loss in bits/dim this
+    always for vectors. A picture as context, of any size, with the levels of the data, is embedded by a `Pyramid` of
+    `context_width` features; each scale reads those of its own size, and begins by whitening with a Gaussian of them
+    (`all`). Not published in this form; Lugmayr et al., SRFlow, 2020, arXiv:2006.14200, condition in like manner. classifier: the context is a one-hot label, and `diffeo.fit` adds to the loss in bits/dim this
     much (0.01 in the paper) times the cross-entropy, in bits, of a linear classifier of the last scale's mean latent.
     levels: of integer data (auto: 256 for images, None for vectors). alpha: of a logit, not published, which pictures
     with much black or white need; None: the interval [-1/2, 1/2]. standardize: by default for real-valued data only.
@@ -120,16 +124,17 @@ def glow(
             f"the classifier of glow needs images and a one-hot label (classes,) as context, got context_shape "
             f"{context_shape}"
         )
-    seen = context_shape if condition == "all" or not image else None
-    net: Any = partial(MLP, hidden=tuple(hidden), dropout=dropout)
-    if image:
-        net = partial(GlowConv, width=width, dropout=dropout)
+    picture = image and isinstance(context_shape, tuple) and len(context_shape) == 3
+    levels_left = automatic_scales(event_shape) if image and scales is None else scales or 1
+    inner = _sizes(event_shape, levels_left, context_width) if picture else context_shape
+    if picture and condition == "top":
+        inner = dict([inner.popitem()])
+    seen = inner if condition == "all" or not image else None
 
-    def couple(shape: Shape) -> Coupling:
+    def couple(shape: Shape, net: Any) -> Coupling:
         family = Affine("sigmoid") if coupling == "affine" else Additive()
         return Coupling(shape, family, net, context_shape=seen)
 
-    step: list[Layer] = [ActNorm, MIXING[mixing], couple]
     first = preprocessing(
         event_shape,
         levels,
@@ -137,33 +142,61 @@ def glow(
         interval=(-0.5, 0.5),
         standardize=standardize,
         dequantization=dequantization,
-        context_shape=seen,
+        context_shape=None if picture else seen,
     )
     if not image:
+        mlp = partial(MLP, hidden=tuple(hidden), dropout=dropout)
+        step: list[Layer] = [ActNorm, MIXING[mixing], partial(couple, net=mlp)]
         chain = Chain(event_shape, [*first, *step * depth])
         return Flow(chain, StandardNormal(chain.latent_shape))
-    prior = [] if context_shape is None else [_label_prior(context_shape, classifier)]
-    levels_left = automatic_scales(event_shape) if scales is None else scales
 
     def recurse(shape: Shape, left: int) -> Chain:
-        layers: list[Layer] = [Squeeze, *step * depth]
+        def here(net: Any) -> Any:
+            return reading(net, _key(levels_left - left)) if picture and seen else net
+
+        conv = here(partial(GlowConv, width=width, dropout=dropout))
+        prior: list[Layer] = []
+        if picture:
+            prior = [_prior(reading(PerPixel, _key(levels_left - left)), inner)]
+        elif classifier:
+            prior = [partial(LabelPrior, classifier=classifier, context_shape=inner)]
+        elif inner is not None:
+            prior = [_prior(PerChannel, inner)]
+        layers: list[Layer] = [
+            Squeeze,
+            *(prior if picture and seen else []),
+            *[ActNorm, MIXING[mixing], partial(couple, net=conv)] * depth,
+        ]
         if left <= 1:
             return Chain(shape, [*layers, ActNorm, *prior, Flatten])
-        leaving: Any = ZeroConv if split == "conditional" else split
+        leaving: Any = here(ZeroConv) if split == "conditional" else split
         rest = partial(recurse, left=left - 1)
         split_off = partial(split_whitened, rest=rest, prior=leaving, context_shape=seen)
         return Chain(shape, [*layers, split_off])
 
     chain = Chain(event_shape, [*first, partial(recurse, left=levels_left)])
-    return Flow(chain, StandardNormal(chain.latent_shape))
+    base = StandardNormal(chain.latent_shape)
+    if not picture:
+        return Flow(chain, base)
+    embedding = Pyramid(context_shape, inner, levels=resolve_levels(event_shape, levels))
+    return Flow(chain, base, embedding=embedding, context_shape=context_shape)
 
 
-def _label_prior(context_shape: Any, classifier: float) -> Layer:
-    """eps = (z - mu(context)) / sigma(context) per channel."""
-    if classifier:
-        return partial(LabelPrior, classifier=classifier, context_shape=context_shape)
+def _key(scale: int) -> str:
+    """The name of the features that a scale reads, the first of them 0."""
+    return f"scale{scale + 1}"
+
+
+def _sizes(event_shape: Shape, scales: int, width: int) -> dict[str, Shape]:
+    """The features of each scale, fine to coarse."""
+    _, h, w = event_shape
+    return {_key(i): (width, h >> (i + 1), w >> (i + 1)) for i in range(scales)}
+
+
+def _prior(net: Any, context_shape: Any) -> Layer:
+    """eps = (z - mu(context)) / sigma(context)."""
     whiten = Inverted(Affine("clamp"))
-    return partial(Elementwise, family=whiten, net=PerChannel, context_shape=context_shape)
+    return partial(Elementwise, family=whiten, net=net, context_shape=context_shape)
 
 
 def automatic_scales(event_shape: Shape) -> int:
