@@ -152,20 +152,16 @@ def levels(flow: Any, data: Any, judge: Any) -> list[dict[str, float]]:
     """How often the class stays when a fraction of the latents does: the coarsest, and, beside it, the finest."""
     import torch
 
-    from diffeo.applications import keep
+    from diffeo.applications.compression import keep, keep_first, latent_order
 
     x, labels = data.test, data.test_labels
+    order = latent_order(flow)
     rows = []
     for fraction in FRACTIONS:
-        generator = torch.Generator().manual_seed(0)
-        coarse = keep(flow, x, fraction, generator=generator)
-        z = flow.encode(x)
-        kept = round(fraction * z.shape[1])
-        noise = torch.randn((len(z), z.shape[1] - kept), generator=generator)
-        with torch.no_grad():
-            fine = flow.decode(torch.cat((z[:, :kept], noise), 1))
         row: dict[str, float] = {"fraction": fraction}
-        for name, made in (("coarse", coarse), ("fine", fine)):
+        for name, first in (("coarse", order), ("fine", order.flip(0))):
+            generator = torch.Generator().manual_seed(0)
+            made = keep(flow, x, keep_first(first, fraction), generator=generator)
             right = torch.as_tensor(judge.predict(flat(made))) == labels
             row[name] = right.double().mean().item()
             row[f"{name}_error"] = (right.double().std() / len(right) ** 0.5).item()

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import diffeo
-from diffeo.applications import attribute, interpolate, keep, manifold, shift
+from diffeo.applications import attribute, interpolate, manifold, shift
 from diffeo.errors import ConfigError, InputError, ShapeError
 
 
@@ -68,17 +68,6 @@ def test_an_attribute_moves_the_mean(plain):
     assert torch.allclose(plain.encode(shifted[:, 1]), plain.encode(x[:3]) + direction)
 
 
-def test_the_coarse_latents_are_kept(plain):
-    x = torch.randn(6, 1, 8, 8, dtype=torch.float64)
-    assert torch.allclose(keep(plain, x, 1.0), x)
-    z, kept = plain.encode(x), plain.encode(keep(plain, x, 0.25))
-    assert torch.allclose(kept[:, 48:], z[:, 48:])
-    assert not torch.isclose(kept[:, :48], z[:, :48]).any()
-    assert torch.allclose(
-        plain.encode(keep(plain, x, 0.0, temperature=0.0)), torch.zeros_like(z), atol=1e-8
-    )
-
-
 def test_wrong_use_is_a_sentence(flow, digits):
     with pytest.raises(ShapeError, match="one event has shape"):
         interpolate(flow, digits[:2], digits[1])
@@ -92,7 +81,3 @@ def test_wrong_use_is_a_sentence(flow, digits):
         attribute(flow, digits[:0], digits)
     with pytest.raises(ShapeError, match="a direction has shape"):
         shift(flow, digits[:2], torch.zeros(3))
-    with pytest.raises(InputError, match="fraction"):
-        keep(flow, digits[:2], 1.5)
-    with pytest.raises(ConfigError, match="one level"):
-        keep(diffeo.zoo.build("nice", (4,), size="tiny"), torch.zeros(1, 4), 0.5)

@@ -95,11 +95,3 @@ def test_what_is_read_stays(pictures, tmp_path, refused, table_run):
     assert "integer pictures" in refused(
         "keep", table_run, pictures[0], "--out", tmp_path / "o.png"
     )
-    assert "one level" in refused(
-        "keep", digits(tmp_path), pictures[0], "--out", tmp_path / "o.png"
-    )
-
-
-def digits(folder):
-    """A flow over digits that has no levels of latents."""
-    return diffeo.zoo.build("nice", (1, 8, 8), size="tiny", levels=17).save(folder / "nice")

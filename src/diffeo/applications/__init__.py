@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from .anomaly import Detector, Evidence, evidence
 from .coding import decode_table, encode_table
-from .latents import attribute, interpolate, keep, manifold, shift
+from .compression import keep
+from .latents import attribute, interpolate, manifold, shift
 from .pictures import read_pictures, write_pictures
 from .restoring import Posterior, most_likely, posterior
 from .sampling import sample_table
@@ -11,12 +13,15 @@ from .scoring import Scores, score_table
 from .tables import Reading
 
 __all__ = [
+    "Detector",
+    "Evidence",
     "Posterior",
     "Reading",
     "Scores",
     "attribute",
     "decode_table",
     "encode_table",
+    "evidence",
     "interpolate",
     "keep",
     "manifold",

@@ -1,4 +1,4 @@
-"""Pictures edited by their latents: interpolation, manifolds, attributes, and what the coarse levels carry."""
+"""Pictures edited by their latents: interpolation, manifolds and attributes."""
 
 from __future__ import annotations
 
@@ -94,35 +94,6 @@ def shift(
     z = flow.encode(x).reshape(*x.shape[: x.ndim - len(flow.event_shape)], 1, size)
     s = torch.as_tensor(strengths, dtype=z.dtype, device=z.device)[:, None]
     return flow.decode((z + s * direction).unflatten(-1, flow.latent_shape))
-
-
-@torch.no_grad()
-def keep(
-    flow: Flow,
-    x: Tensor,
-    fraction: float,
-    *,
-    temperature: float = 1.0,
-    generator: torch.Generator | None = None,
-) -> Tensor:
-    """x with that fraction of its latents, the coarsest, and the others drawn anew from N(0, temperature^2).
-
-    Conceptual compression: Dinh et al., Real NVP, 2016, arXiv:1605.08803, appendix D. Raises ConfigError for a flow of
-    one level, InputError for a fraction outside [0, 1].
-    """
-    if len(flow.levels) < 2:
-        raise ConfigError(
-            "this flow has one level, and so no coarse latents to keep: take a multi-scale one"
-        )
-    if not 0 <= fraction <= 1:
-        raise InputError(f"fraction must be between 0 and 1, got {fraction}")
-    z = flow.encode(x)
-    # Levels go from fine to coarse.
-    dropped = z.shape[-1] - round(fraction * z.shape[-1])
-    noise = torch.randn(
-        (*z.shape[:-1], dropped), generator=generator, dtype=z.dtype, device=z.device
-    )
-    return flow.decode(torch.cat((temperature * noise, z[..., dropped:]), -1))
 
 
 def _check_steps(steps: int) -> None:

@@ -13,13 +13,12 @@ import torch
 from ..errors import InputError
 from ..files import write_atomically
 from ..flow import Flow
-from .compression import compress, keep_fraction
 from .page import Picture, Row, Section, fact_table, folded, likelihood_table, meaning, page
 
 if TYPE_CHECKING:
     from ..data import Data
 
-__all__ = ["Row", "compress", "keep_fraction", "write_report"]
+__all__ = ["Row", "write_report"]
 
 _VERSIONED = ("diffeo", "torch", "numpy", "matplotlib")
 

@@ -84,8 +84,9 @@ def latents(flow: Flow, data: Data, seed: int) -> Section:
     model = Copy(flow)
     x = on_flow(flow, some_rows(data.test, 1000 if flow.event_size <= 128 else 200, seed))
     noise = flow.transform.draw(len(x), generator=generator(flow, seed), like=flow.base.like)
-    v, noise = model.smooth(x, None, noise)
-    z, _ = model.forward(v, None, noise)
+    context = data.context(x)
+    v, noise = model.smooth(x, context, noise)
+    z, _ = model.forward(v, context, noise)
     draws = flow.base.sample(
         max(len(x), 1 + (1 << 16) // flow.event_size), generator=generator(flow, seed + 1)
     )

@@ -14,7 +14,8 @@ _OPEN = 12  # layers that are shown unfolded
 
 def audited(flow: Flow, data: Data, seed: int) -> Section:
     """Of test examples."""
-    return audit_section(audit(flow, on_flow(flow, some_rows(data.test, 1000, seed)), seed=seed))
+    x = on_flow(flow, some_rows(data.test, 1000, seed))
+    return audit_section(audit(flow, x, data.context(x), seed=seed))
 
 
 def audit_section(found: Audit) -> Section:

@@ -8,14 +8,21 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ..applications.compression import (
+    FRACTIONS,
+    has_spatial_levels,
+    keep,
+    keep_first,
+    latent_order,
+)
 from ..data import Data
 from ..errors import DiffeoError
 from ..flow import Flow
 from . import figures
 from .calibration import columns, latents
 from .checked import audited
-from .compression import FRACTIONS, compress, has_spatial_levels, keep_first, latent_order
 from .drawing import BATCH, generator, on_flow, sample, some_rows
+from .given import given_samples
 from .neighbours import neighbours
 from .page import Picture, Section, number, spread
 from .pictures import Scaling, image_grid, is_image
@@ -31,12 +38,14 @@ Maker = Callable[[Flow, Data, int], Section]
 
 def model_sections(flow: Flow, data: Data, seed: int) -> tuple[list[Section], list[Section]]:
     """What the model makes, and how it is checked; a section that a model cannot give says why in its place."""
-    if flow.context_shape is not None:
+    if flow.context_shape is not None and data.given is None:
         text = "This model needs a context, which this page does not choose: see `diffeo sample`."
         return [Section("Samples", text)], []
     check: dict[str, Maker] = {"Nearest training examples": neighbours}
     shown: dict[str, Maker]
-    if is_image(flow.event_shape):
+    if data.given is not None:
+        shown, check = {"Samples": given_samples}, {}
+    elif is_image(flow.event_shape):
         shown = {"Samples": image_samples, "Conceptual compression": compression}
     else:
         check["Calibration of the columns"] = columns
@@ -90,9 +99,10 @@ def compression(flow: Flow, data: Data, seed: int) -> Section:
         Picture(image_grid(x.cpu(), scaling, len(x)), f"{len(x)} test images", "test images")
     ]
     for fraction in FRACTIONS:
-        keep = keep_first(order, fraction)
-        back = compress(flow, x, keep, seed=seed)
-        kept = int(keep.sum())
+        which = keep_first(order, fraction)
+        # The same draws for every fraction.
+        back = keep(flow, x, which, generator=generator(flow, seed))
+        kept = int(which.sum())
         pictures.append(
             Picture(
                 image_grid(back.cpu(), scaling, len(x)),

@@ -4,16 +4,15 @@ import pytest
 import torch
 
 from diffeo import zoo
-from diffeo.errors import InputError
-from diffeo.report.compression import (
+from diffeo.applications.compression import (
     FRACTIONS,
-    compress,
     has_spatial_levels,
     importance,
+    keep,
     keep_first,
-    keep_fraction,
     latent_order,
 )
+from diffeo.errors import InputError
 from diffeo.transforms import Squeeze
 
 
@@ -26,17 +25,21 @@ def image_flow(shape=(1, 8, 8), **settings):
     return zoo.build("realnvp", shape, size="tiny", levels=17, zero_init=False, **settings).eval()
 
 
+def coarsest(flow, fraction, x=None):
+    return keep_first(latent_order(flow, x), fraction)
+
+
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 16), (1, 16, 16)])
 @pytest.mark.parametrize("fraction", FRACTIONS)
 def test_keeps_that_many_and_coarse_levels_first(shape, fraction):
     flow = image_flow(shape)
-    keep = keep_fraction(flow, fraction)
+    which = coarsest(flow, fraction)
     size = torch.Size(shape).numel()
-    assert keep.shape == (size,)
-    assert keep.dtype == torch.bool
-    assert int(keep.sum()) == fraction * size
+    assert which.shape == (size,)
+    assert which.dtype == torch.bool
+    assert int(which.sum()) == fraction * size
     # Levels come fine to coarse: once a level loses a latent, every finer one loses all.
-    kept = [int(keep[level.slice].sum()) for level in flow.levels]
+    kept = [int(which[level.slice].sum()) for level in flow.levels]
     sizes = [level.slice.stop - level.slice.start for level in flow.levels]
     left = int(fraction * size)
     for have, room in zip(reversed(kept), reversed(sizes), strict=True):
@@ -47,15 +50,15 @@ def test_keeps_that_many_and_coarse_levels_first(shape, fraction):
 def test_half_is_exactly_the_coarse_level():
     flow = image_flow()
     fine, coarse = flow.levels
-    keep = keep_fraction(flow, 0.5)
-    assert keep[coarse.slice].all()
-    assert not keep[fine.slice].any()
+    which = coarsest(flow, 0.5)
+    assert which[coarse.slice].all()
+    assert not which[fine.slice].any()
 
 
 def test_inside_a_level_the_first_half_of_the_checkerboard_squeeze():
     flow = image_flow()
     coarse = flow.levels[-1]
-    kept = keep_fraction(flow, 0.25)[coarse.slice].reshape(1, *coarse.shape)
+    kept = coarsest(flow, 0.25)[coarse.slice].reshape(1, *coarse.shape)
     squeezed, _ = Squeeze(coarse.shape, order="checkerboard")(kept.double())
     half = squeezed.shape[1] // 2
     assert squeezed[:, :half].all()
@@ -72,9 +75,9 @@ def test_the_order_is_a_permutation_for_odd_sides_too(shape):
 
 
 def test_a_single_channel_of_odd_sides_keeps_its_checkerboard():
-    keep = keep_fraction(image_flow((1, 5, 5)), 13 / 25).reshape(5, 5)
+    which = coarsest(image_flow((1, 5, 5)), 13 / 25).reshape(5, 5)
     rows, columns = torch.meshgrid(torch.arange(5), torch.arange(5), indexing="ij")
-    assert torch.equal(keep, (rows + columns) % 2 == 0)
+    assert torch.equal(which, (rows + columns) % 2 == 0)
 
 
 @pytest.mark.parametrize("name", ["nice", "realnvp"])
@@ -82,22 +85,24 @@ def test_everything_kept_gives_the_input_back(name):
     torch.manual_seed(0)
     flow = zoo.build(name, (1, 8, 8), size="tiny", levels=17, zero_init=False).eval()
     x = images()
-    keep = keep_fraction(flow, 1.0, x)
-    assert torch.equal(compress(flow, x, keep), x)
+    assert torch.equal(keep(flow, x, 1.0), x)
 
 
 def test_kept_latents_stay_and_the_others_are_drawn_by_the_seed():
     torch.manual_seed(0)
     flow = zoo.build("realnvp", (6,), size="tiny", zero_init=False).eval().double()
     x = torch.randn(4, 6).double()
-    keep = torch.tensor([True, False, True, False, False, True])
-    one, again = (compress(flow, x, keep, seed=1) for _ in range(2))
-    other = compress(flow, x, keep, seed=2)
+    which = torch.tensor([True, False, True, False, False, True])
+    one, again, other = (
+        keep(flow, x, which, generator=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
+    )
     assert torch.equal(one, again)
     before, z, z2 = flow.encode(x), flow.encode(one), flow.encode(other)
-    torch.testing.assert_close(z[:, keep], before[:, keep])
-    torch.testing.assert_close(z2[:, keep], before[:, keep])
-    assert (z[:, ~keep] - z2[:, ~keep]).abs().min() > 1e-6
+    torch.testing.assert_close(z[:, which], before[:, which])
+    torch.testing.assert_close(z2[:, which], before[:, which])
+    assert (z[:, ~which] - z2[:, ~which]).abs().min() > 1e-6
+    cold = flow.encode(keep(flow, x, 0.0, temperature=0.0))
+    torch.testing.assert_close(cold, torch.zeros_like(cold), atol=1e-8, rtol=0.0)
 
 
 def test_flat_latents_are_ranked_by_what_they_change():
@@ -111,10 +116,10 @@ def test_flat_latents_are_ranked_by_what_they_change():
             parameter.copy_(torch.tensor([3.0, 0.0, 9.0, -4.0]).reshape(parameter.shape))
     effect = importance(flow, torch.zeros(16, 4))
     assert effect.argsort(descending=True).tolist() == [3, 1, 0, 2]
-    assert keep_fraction(flow, 0.5).tolist() == [False, True, False, True]
+    assert coarsest(flow, 0.5).tolist() == [False, True, False, True]
 
 
-@pytest.mark.parametrize("fraction", [0.0, -0.5, 1.5])
+@pytest.mark.parametrize("fraction", [-0.5, 1.5, float("nan")])
 def test_fractions_out_of_range_are_refused(fraction):
     with pytest.raises(InputError, match="fraction of latents"):
         keep_first(torch.arange(4), fraction)

@@ -18,19 +18,30 @@ _DECODINGS = 4096  # decoded rows that the importance of a flat latent may cost
 _BLOCK = 256
 
 
-def keep_fraction(flow: Flow, fraction: float, x: Tensor | None = None, *, seed: int = 0) -> Tensor:
-    """Which latents to keep: True for `fraction` of them, the coarsest; bool [D] over the flat latent.
+@torch.no_grad()
+def keep(
+    flow: Flow,
+    x: Tensor,
+    kept: float | Tensor,
+    *,
+    temperature: float = 1.0,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """x [n, *event_shape] with some of its latents, the others drawn anew from the base at a temperature.
 
-    x: examples by which the importance of a flat latent is measured; samples of the flow if None.
-    Raises InputError for a fraction outside (0, 1].
+    kept: the fraction of the latents to keep, in the order of `latent_order`; or which ones, bool [D] over the flat
+    latent. Raises InputError for a fraction outside [0, 1].
     """
-    return keep_first(latent_order(flow, x, seed=seed), fraction)
+    which = kept if isinstance(kept, Tensor) else keep_first(latent_order(flow, x), kept)
+    z = flow.encode(x)
+    fresh = flow.base.sample(len(z), temperature=temperature, generator=generator)
+    return flow.decode(torch.where(which.reshape(flow.latent_shape), z, fresh))
 
 
 def keep_first(order: Tensor, fraction: float) -> Tensor:
-    """True for the first `fraction` of an order of the latents. Raises InputError outside (0, 1]."""
-    if not 0 < fraction <= 1:
-        raise InputError(f"the fraction of latents to keep must be in (0, 1], got {fraction}")
+    """True for the first `fraction` of an order of the latents, bool [D]. Raises InputError outside [0, 1]."""
+    if not 0 <= fraction <= 1:
+        raise InputError(f"the fraction of latents to keep must be in [0, 1], got {fraction}")
     keep = torch.zeros(len(order), dtype=torch.bool, device=order.device)
     keep[order[: round(fraction * len(order))]] = True
     return keep
@@ -40,7 +51,7 @@ def latent_order(flow: Flow, x: Tensor | None = None, *, seed: int = 0) -> Tenso
     """Indices of the flat latent, the most telling first.
 
     With spatial levels: coarse level before fine, and inside a level the order of repeated checkerboard squeezes that
-    keep the first half. Without: by `importance`.
+    keep the first half. Without: by `importance`, for x or, if None, for samples of the flow.
     """
     if not has_spatial_levels(flow):
         return importance(flow, x, seed=seed).argsort(descending=True, stable=True)
@@ -97,13 +108,3 @@ def importance(flow: Flow, x: Tensor | None = None, *, seed: int = 0) -> Tensor:
         after = real.decode(changed.reshape(len(which), len(z), *flow.latent_shape))
         effects.append((after - before).square().flatten(1).mean(1))
     return torch.cat(effects).nan_to_num(nan=0.0)
-
-
-@torch.no_grad()
-def compress(flow: Flow, x: Tensor, keep: Tensor, *, seed: int = 0) -> Tensor:
-    """Encode x, draw the latents that are not kept from the base, decode; the draws depend on the seed alone."""
-    z = flow.encode(x)
-    generator = torch.Generator(flow.device).manual_seed(seed)
-    fresh = flow.base.sample(len(z), generator=generator)
-    mixed = torch.where(keep.reshape(flow.latent_shape), z, fresh)
-    return flow.decode(mixed)
