@@ -38,7 +38,7 @@ def evaluate(
     batch_size: int = 1000,
     name: str = "this model",
 ) -> Row:
-    """Mean -log p over a split, with the standard error over its examples.
+    """Mean -log p over a split, under what is given of each example, with the standard error over its examples.
 
     For integers, the mean over `draws` draws of the dequantization noise, by default 10 and fewer for many rows, whose
     mean is sharp already: a bound. importance: K, for the importance-weighted bound of K draws an example in its place
@@ -54,13 +54,15 @@ def evaluate(
 
     def scores(rows: Tensor) -> Tensor:
         rows = rows.to(flow.device)
+        given = data.context(rows)
         if importance is None:
-            return flow.log_prob(rows, generator=generator).double().cpu()
+            return flow.log_prob(rows, given, generator=generator).double().cpu()
         return importance_weighted(
-            flow, rows, samples=importance, batch_size=batch_size, generator=generator
+            flow, rows, given, samples=importance, batch_size=batch_size, generator=generator
         ).cpu()
 
-    stochastic = flow.transform.stochastic and importance is None
+    # An exact likelihood is the same for every draw.
+    stochastic = flow.transform.stochastic and importance is None and flow.likelihood != "exact"
     times = _draws(draws, x) if stochastic else 1
     each = torch.zeros(len(x), dtype=torch.float64)
     with torch.no_grad():
@@ -140,7 +142,7 @@ def baselines(
 ) -> list[Row]:
     """What simple models give on the same split: uniform, per-entry histogram, full-covariance Gaussian, the truth.
 
-    The Gaussian is left out above 4096 entries, where its covariance would not fit.
+    The Gaussian is left out above 4096 entries, where its covariance would not fit. None sees what a model is given.
     """
     train, test = data.train.flatten(1), part(data, split).flatten(1)
     rows = []

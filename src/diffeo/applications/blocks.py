@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..flow import Flow
+from ..nets.pyramid import Pyramid
 from ..rows import slice_rows
 from ..transforms.base import Noise
 
@@ -30,8 +31,19 @@ def default_batch(flow: Flow) -> int:
 
 
 @torch.no_grad()
-def log_prob_rows(flow: Flow, x: Tensor, start: int, *, seed: int = 0, draws: int = 1) -> Tensor:
-    """log p of the rows x, numbered from `start`, [n], in nats; for integers the mean over `draws` draws of noise."""
+def log_prob_rows(
+    flow: Flow,
+    x: Tensor,
+    start: int,
+    *,
+    context: Tensor | None = None,
+    seed: int = 0,
+    draws: int = 1,
+) -> Tensor:
+    """log p of the rows x, numbered from `start`, [n], in nats; for integers the mean over `draws` draws of noise.
+
+    context: as many rows.
+    """
     transform, size = flow.transform, block_rows(flow)
     draws = draws if transform.stochastic else 1
     pieces = []
@@ -43,7 +55,8 @@ def log_prob_rows(flow: Flow, x: Tensor, start: int, *, seed: int = 0, draws: in
                 generator = _generator(flow, seed, draw, block)
                 whole = transform.draw(size, generator=generator, like=flow.base.like)
                 noise = slice_rows(whole, inside.start, inside.stop)
-            each.append(flow.log_prob(x[rows], noise=noise))
+            given = None if context is None else context[rows]
+            each.append(flow.log_prob(x[rows], given, noise=noise))
         mean = torch.stack(each).double().mean(0) if draws > 1 else each[0]
         pieces.append(mean.to(each[0].dtype))
     return torch.cat(pieces)
@@ -65,19 +78,30 @@ def sample_rows(
 
 
 @torch.no_grad()
-def map_rows(flow: Flow, x: Tensor, *, inverse: bool = False) -> Tensor:
+def map_rows(
+    flow: Flow, x: Tensor, *, context: Tensor | None = None, inverse: bool = False
+) -> Tensor:
     """`flow.encode` (or `decode`) of rows, block by block."""
     coded = flow.decode if inverse else flow.encode
-    return coded(x, batch_size=block_rows(flow))
+    return coded(x, context, batch_size=block_rows(flow))
 
 
-def check_flow(flow: Flow) -> None:
-    """Raise InputError for a flow that needs a context, which a table of rows alone does not give."""
-    if flow.context_shape is not None:
+def check_flow(flow: Flow, given: str | None = None) -> None:
+    """Raise InputError for a flow that needs a context, which a table of rows alone does not give.
+
+    given: what of the rows is the context.
+    """
+    if flow.context_shape is None or given is not None:
+        return
+    if isinstance(flow.embedding, Pyramid):
         raise InputError(
-            f"this model is conditional (context {flow.context_shape}), and a table of rows holds no context: "
-            "use its log_prob, sample, encode and decode in Python"
+            f"this model draws a picture given another, of shape {flow.context_shape}: use diffeo edit colorize or "
+            "diffeo edit enlarge"
         )
+    raise InputError(
+        f"this model is conditional (context {flow.context_shape}), and a table of rows holds no context: "
+        "use its log_prob, sample, encode and decode in Python"
+    )
 
 
 def check_whole(name: str, value: int, lowest: int) -> None:

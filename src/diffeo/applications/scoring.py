@@ -82,7 +82,7 @@ def score_table(
     path, source = Path(out), Path(table).expanduser()
     check_suffix(path, (".parquet", ".csv"), "scores")
     check_not_input(path, source)
-    check_flow(flow)
+    check_flow(flow, None if reading is None else reading.given)
     check_engine(engine)
     check_whole("draws", draws, 1)
     check_whole("seed", seed, 0)
@@ -133,12 +133,16 @@ class _Scorer:
         draws: int,
     ) -> None:
         self.flow, self.seed, self.draws = flow, seed, draws
+        self.context = (reading or Reading()).context
         self.read = Forward(partial(open_for, flow, table, reading), size)
 
     def __call__(self, start: int) -> Array:
         x = torch.as_tensor(self.read(start), device=self.flow.device)
         x = x.to(self.flow.dtype) if x.is_floating_point() else x
-        scored = log_prob_rows(self.flow, x, start, seed=self.seed, draws=self.draws)
+        given = self.context(x)
+        scored = log_prob_rows(
+            self.flow, x, start, context=given, seed=self.seed, draws=self.draws
+        )
         # numpy knows no bfloat16.
         log_prob: Array = (
             (scored if scored.dtype == torch.float64 else scored.float()).cpu().numpy()

@@ -10,6 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
+
+from ..data.given import given_of
 from ..data.images import image_table, picture_files
 from ..data.stream import Table, fingerprint, open_table
 from ..errors import ConfigError, DataError
@@ -35,7 +38,8 @@ class Reading:
     """How a file or a folder of pictures becomes events, as in the recipe that the flow was trained by.
 
     columns: of a table, to use in this order. image_size (height, width), fit and channels: of pictures in a folder.
-    bits: how many of 8 bits to keep.
+    bits: how many of 8 bits to keep. given: what a conditional model of pictures is given of each (see
+    `diffeo.data.given_of`).
     """
 
     columns: tuple[str, ...] | None = None
@@ -44,6 +48,11 @@ class Reading:
     channels: int | None = None
     bits: int | None = None
 
+    given: str | None = None
+
+    def context(self, x: Tensor) -> Tensor | None:
+        """What is given of rows x [n, *event]; None: nothing."""
+        return None if self.given is None else given_of(x, self.given)
 
 def open_for(flow: Flow, path: str | os.PathLike[str], reading: Reading | None = None) -> Table:
     """The table of a flow's events. Raises DataError for rows of another shape."""

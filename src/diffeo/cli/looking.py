@@ -60,7 +60,8 @@ def audit(
     check_run(run)
     flow, chosen, _ = open_run(run)
     there = read_for(flow, run, chosen, data)
-    found = measure(flow, there.test.to(flow.device), seed=seed, rows=rows)
+    x = there.test.to(flow.device)
+    found = measure(flow, x, there.context(x), seed=seed, rows=rows)
     if as_json:
         say_json(found.to_dict())
     else:

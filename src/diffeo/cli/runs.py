@@ -57,7 +57,8 @@ def open_flow(folder: Path) -> Opened:
     size = (
         (data.image_size, data.image_size) if isinstance(data.image_size, int) else data.image_size
     )
-    return Opened(flow, columns, Reading(columns, size, data.fit, data.channels, data.bits))
+    reading = Reading(columns, size, data.fit, data.channels, data.bits, data.given)
+    return Opened(flow, columns, reading)
 
 
 def other_data(folder: Path, chosen: Recipe, source: str) -> Recipe:
@@ -84,7 +85,7 @@ def read_for(flow: Flow, folder: Path, chosen: Recipe, source: str | None) -> Da
             f"{data.name} holds rows of shape {tuple(data.event_shape)}, but the model in {folder} is for "
             f"{flow.event_shape}"
         )
-    flow.check(data.test[:1])
+    flow.check(data.test[:1], data.context(data.test[:1]))
     return data
 
 

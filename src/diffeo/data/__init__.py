@@ -2,6 +2,7 @@
 
 from .datasets import builtin_names, load
 from .densities import Density2D, density, density_names
+from .given import given_of
 from .schema import Data
 from .stream import Table, open_table
 
@@ -12,6 +13,7 @@ __all__ = [
     "builtin_names",
     "density",
     "density_names",
+    "given_of",
     "load",
     "open_table",
 ]

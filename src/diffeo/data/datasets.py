@@ -15,6 +15,8 @@ from ..errors import DataError, InputError
 from .checks import FEWEST_ROWS, Place, as_levels, check_number, nearest
 from .densities import Density2D, density, density_names
 from .files import Options, load_files
+from .given import given_shape
+from .picture_sets import bsds300_crops, orl_faces
 from .readers import listed, read_npz
 from .schema import Data
 from .stream import SUFFIXES
@@ -28,12 +30,14 @@ if TYPE_CHECKING:
 
 __all__ = ["builtin_names", "load"]
 
-_FOLDER_SETS = ("mnist", "cifar10", *SUITE)
+PICTURES = {"orl_faces": orl_faces, "bsds300_crops": bsds300_crops}
+_FOLDER_SETS = ("mnist", "cifar10", "orl_faces", "bsds300_crops", *SUITE)
+_FOLDERS = {"bsds300_crops": "bsds300"}  # where it is not that of the name
 
 
 def builtin_names() -> tuple[str, ...]:
     """Names that `load` knows; those of $DIFFEO_DATA are in the list where their folder exists."""
-    found = (name for name in _FOLDER_SETS if (_data_folder() / name).is_dir())
+    found = (n for n in _FOLDER_SETS if (_data_folder() / _FOLDERS.get(n, n)).is_dir())
     return ("digits", *density_names(), *found)
 
 
@@ -51,6 +55,7 @@ def load(
     fit: str = "resize",
     channels: int | None = None,
     size: int = 20000,
+    given: str | None = None,
 ) -> Data:
     """Load a built-in data set by name, or a .npy, .npz, .csv or .parquet file or a folder of pictures by path.
 
@@ -60,7 +65,8 @@ def load(
     of 8 bits, floor(x / 2^(8 - bits)). columns: names of the columns of a table to use, in this order.
     image_size: (height, width), or one number for both, of the pictures in a folder; fit: "resize" to exactly that,
     or "crop" the centre after scaling the short side. channels: 1 or 3, as the pictures unless given. size: training
-    points of a built-in 2-D density.
+    points of a built-in 2-D density. given: of pictures, what a conditional model is given: grey (of pictures in
+    colour), half or quarter (their size): see `diffeo.data.given_of`.
 
     Files larger than memory are read once into the cache ($DIFFEO_CACHE), and the parts are memory-mapped.
     InputError for a bad option, DataError for data that cannot be used.
@@ -69,20 +75,20 @@ def load(
     options = _options(seed, split, levels, bits, columns, image_size, fit, channels)
     check_number("size", size, FEWEST_ROWS)
     others = {"validation": validation, "test": test}
-    given = {part: Path(path).expanduser() for part, path in others.items() if path is not None}
+    files = {part: Path(path).expanduser() for part, path in others.items() if path is not None}
     if source in ("digits", *_FOLDER_SETS, *density_names()):
-        unused = {**given, "columns": columns, "image_size": image_size, "channels": channels}
+        unused = {**files, "columns": columns, "image_size": image_size, "channels": channels}
         for option, value in unused.items():
             if value is not None:
                 raise InputError(
                     f"{option} is for files, the built-in data set {source!r} has its own, got {value!r}."
                 )
         data = _load_builtin(source, seed, levels, size)
-        return data if bits is None else _with_bits(data, bits)
+        return _giving(data if bits is None else _with_bits(data, bits), given)
     path = Path(source).expanduser()
     if not path.exists() and path.suffix.lower() not in SUFFIXES:
         _refuse_name(source)
-    return load_files({"train": path, **given}, options)
+    return _giving(load_files({"train": path, **files}, options), given)
 
 
 def _options(
@@ -132,6 +138,9 @@ def _load_builtin(name: str, seed: int, levels: int | None, size: int) -> Data:
     if name in SUITE:
         _check_continuous(name, levels)
         return load_suite(name, _data_folder() / name)
+    if name in PICTURES:
+        images, labels, rows, note = PICTURES[name](_set_folder(name), seed)
+        return _image_data(name, images, labels, rows, 256 if levels is None else levels, note)
     loaders = {"digits": _load_digits, "mnist": _load_mnist, "cifar10": _load_cifar10}
     return loaders[name](seed, levels)
 
@@ -157,6 +166,14 @@ def _with_bits(data: Data, bits: int) -> Data:
         levels=2**bits,
         source=f"{data.source}; {bits} of 8 bits kept",
     )
+
+
+def _giving(data: Data, given: str | None) -> Data:
+    """The same pictures for a model that is given something of them. Raises InputError or DataError."""
+    if given is None:
+        return data
+    given_shape(tuple(data.event_shape), given)
+    return replace(data, given=given, source=f"{data.source}; given {given}")
 
 
 def _load_density(d: Density2D, seed: int, levels: int | None, size: int) -> Data:
@@ -243,11 +260,12 @@ def _data_folder() -> Path:
 
 
 def _set_folder(name: str) -> Path:
-    folder = _data_folder() / name
+    inside = _FOLDERS.get(name, name)
+    folder = _data_folder() / inside
     if not folder.is_dir():
         raise DataError(
             f"the data set {name!r} needs the folder {folder}, which is not there; "
-            f"set DIFFEO_DATA to the folder that holds {name}."
+            f"set DIFFEO_DATA to the folder that holds {inside}."
         )
     return folder
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ..parts import Shape
 from .densities import Density2D
+from .given import given_of, given_shape
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """Three parts [n, *event]: float32, or uint8 or int64 in 0..levels-1 for discrete data."""
+    """Three parts [n, *event]: float32, or uint8 or int64 in 0..levels-1 for discrete data.
+
+    given: of pictures, what a conditional model of them is given (see `given_of`).
+    """
 
     name: str
     train: Tensor
@@ -31,8 +36,18 @@ class Data:
     labels: tuple[Tensor, Tensor, Tensor] | None
     density: Density2D | None
     source: str
+    given: str | None = None
 
     @property
     def event_shape(self) -> torch.Size:
         """Shape of one example."""
         return self.train.shape[1:]
+
+    @property
+    def context_shape(self) -> Shape | None:
+        """Shape of what is given of one example; None: nothing."""
+        return None if self.given is None else given_shape(tuple(self.event_shape), self.given)
+
+    def context(self, x: Tensor) -> Tensor | None:
+        """What is given of rows x [n, *event], as the context of a model; None: nothing."""
+        return None if self.given is None else given_of(x, self.given)

@@ -51,7 +51,7 @@ def load_bsds300(folder: Path, rows: Sequence[int] = ROWS) -> Data:
     published = folder / "BSDS300.hdf5"
     if published.is_file():
         return _published(published)
-    pictures = _pictures(folder)
+    pictures = pictures_of(folder)
     state = [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for part in pictures for f in part]
     cached = cache_path("bsds300", [str(folder.resolve()), list(rows), _SEEDS, state])
 
@@ -67,8 +67,8 @@ def load_bsds300(folder: Path, rows: Sequence[int] = ROWS) -> Data:
     return _data([parts.rows[part] for part in PARTS], "; ".join([str(folder), *parts.notes]))
 
 
-def _pictures(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
-    """The pictures for training, validation and test."""
+def pictures_of(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
+    """The pictures for training, validation and test. Raises DataError where they are not there."""
     import numpy as np
 
     for name in ("bsds300_train", "bsds300_test"):

@@ -8,6 +8,7 @@ from .glow import GlowConv, PerChannel, ZeroConv
 from .masked import MADE, AutoregressiveConditioner, ResidualMADE
 from .masked_convolutional import CausalConvNet, MaskedConvNet
 from .mlp import MLP, ResidualMLP
+from .pyramid import Entry, PerPixel, Pyramid
 from .scaled import Scaled
 from .sequences import CausalTransformer
 
@@ -24,6 +25,7 @@ __all__ = [
     "ConvResNet",
     "DeepSet",
     "GatedAttentionNet",
+    "Entry",
     "GlowConv",
     "ImageEmbedding",
     "Join",
@@ -31,6 +33,8 @@ __all__ = [
     "NetFactory",
     "PerChannel",
     "ResidualMADE",
+    "PerPixel",
+    "Pyramid",
     "ResidualMLP",
     "Scaled",
     "SeriesEmbedding",

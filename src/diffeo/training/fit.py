@@ -137,8 +137,11 @@ def _sources(
     from ..data import Data
 
     if isinstance(data, Data):
-        held_out = data.validation if validation is None else validation
-        return gather(data.train, weights, context), gather(held_out)
+        made = None if data.given is None else data.context
+        rows = gather(data.train, weights, made if context is None else context)
+        if validation is None:
+            return rows, gather(data.validation, context=made)
+        return rows, gather(validation)
     rows = gather(data, weights, context)
     return rows, None if validation is None else gather(validation)
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
+from ..data.given import Given
 from ..errors import ConfigError
 from .settings import TrainingSettings, checked
 
@@ -32,6 +33,7 @@ class DataSettings(BaseModel):
     fit: Literal["resize", "crop"] = Field("resize", description="how pictures get image_size")
     channels: Literal[1, 3] | None = Field(None, description="None: as the pictures")
     size: int = Field(20000, ge=10, description="training points of a built-in density")
+    given: Given | None = Field(None, description="of pictures: what the model is given of each")
 
 
 class Recipe(BaseModel):

@@ -29,15 +29,18 @@ class Batch(NamedTuple):
 
 
 class Rows:
-    """Examples fetched a whole batch at a time by their indices; memory-mapped arrays stay where they are."""
+    """Examples fetched a whole batch at a time by their indices; memory-mapped arrays stay where they are.
+
+    context: as many rows, a dict of such, or a function of the rows x.
+    """
 
     def __init__(self, x: Any, context: Any = None, weights: Any = None) -> None:
         self.x, self._cast = _source(x)
         self.context = (
             {k: as_tensor(v) for k, v in context.items()}
             if isinstance(context, dict)
-            else None
-            if context is None
+            else context
+            if context is None or callable(context)
             else as_tensor(context)
         )
         n = len(self.x)
@@ -46,7 +49,7 @@ class Rows:
         self.weights = None if weights is None else _checked_weights(weights, n)
         contexts = self.context.values() if isinstance(self.context, dict) else [self.context]
         for c in contexts:
-            if c is not None and len(c) != n:
+            if c is not None and not callable(c) and len(c) != n:
                 raise InputError(f"there are {n} rows of data but {len(c)} rows of context")
         self._check_finite()
 
@@ -73,11 +76,13 @@ class Rows:
         if not isinstance(self.x, Tensor):
             return _items(self.x, index, self.weights)
         context: Any = None
+        x = self.x[index]
         if isinstance(self.context, dict):
             context = {k: v[index] for k, v in self.context.items()}
+        elif callable(self.context):
+            context = self.context(x)
         elif self.context is not None:
             context = self.context[index]
-        x = self.x[index]
         return (
             x if self._cast is None else x.to(self._cast),
             context,

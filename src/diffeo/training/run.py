@@ -20,6 +20,7 @@ from ..errors import ConfigError, DataError, InputError, ShapeError, TrainingErr
 from ..evaluation import LOG2, baselines, evaluate
 from ..files import write_atomically
 from ..flow import Flow
+from ..nets.pyramid import Pyramid
 from ..report import Row, write_report
 from ..saving import CONFIG
 from ..saving import load as load_flow
@@ -141,7 +142,12 @@ def build_flow(chosen: Recipe, data: Data) -> Flow:
         hyper.setdefault("levels", None)
     with torch.random.fork_rng():
         torch.manual_seed(chosen.training.seed)
-        flow = zoo.build(chosen.model, data.event_shape, size=chosen.size, **hyper)
+        flow = zoo.build(chosen.model, data.event_shape, data.context_shape, chosen.size, **hyper)
+    if data.given is not None and not isinstance(flow.embedding, Pyramid):
+        raise ConfigError(
+            f"data.given = {data.given} is for a model that reads a picture at every scale, which is glow, not "
+            f"{chosen.model}"
+        )
     _check_kind(flow, data)
     return flow
 
@@ -156,6 +162,11 @@ def _warm_start(chosen: Recipe, data: Data) -> Flow:
         )
     _check_kind(flow, data)
     first = next(iter(flow.transform)) if isinstance(flow.transform, Chain) else flow.transform
+    if flow.context_shape != data.context_shape:
+        raise ShapeError(
+            f"the run {chosen.start} is given {flow.context_shape or 'no context'}, and here data.given makes "
+            f"{data.context_shape or 'none'}"
+        )
     domain = first.properties.domain
     if data.levels is not None and domain is not None and domain.high != data.levels - 1:
         raise DataError(

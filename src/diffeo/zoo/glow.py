@@ -94,9 +94,10 @@ def glow(
     Vectors [D]: `depth` times [actnorm, mixing, coupling by an MLP of `hidden` widths]. dropout: in the networks.
     context: moves the Gaussian of the last scale, per channel; all couplings and splits, too, with condition `all`, and
     always for vectors. A picture as context, of any size, with the levels of the data, is embedded by a `Pyramid` of
-    `context_width` features; each scale reads those of its own size, and begins by whitening with a Gaussian of them
-    (`all`). Not published in this form; Lugmayr et al., SRFlow, 2020, arXiv:2006.14200, condition in like manner. classifier: the context is a one-hot label, and `diffeo.fit` adds to the loss in bits/dim this
-    much (0.01 in the paper) times the cross-entropy, in bits, of a linear classifier of the last scale's mean latent.
+    `context_width` features; each scale reads those of its own size and, with `all`, begins by whitening with a
+    Gaussian of them. Not published in this form; SRFlow (Lugmayr et al., 2020, arXiv:2006.14200) is conditioned in like
+    manner. classifier: the context is a one-hot label, and `diffeo.fit` adds to the loss in bits/dim this much (0.01 in
+    the paper) times the cross-entropy, in bits, of a linear classifier of the last scale's mean latent.
     levels: of integer data (auto: 256 for images, None for vectors). alpha: of a logit, not published, which pictures
     with much black or white need; None: the interval [-1/2, 1/2]. standardize: by default for real-valued data only.
     dequantization: uniform, or variational (see `preprocessing`).
