@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from ..data.stream import Table
+from ..data.strings import Strings
 from ..flow import Flow
 from .blocks import check_flow, check_whole, default_batch, map_rows
 from .outputs import check_not_input, check_rows_output, column_names, rows_output
@@ -50,14 +51,14 @@ def decode_table(
     batch_size: int | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """x = f^-1(z) of each row, in order, to .npy, .png (images), or .csv or .parquet (vectors).
+    """x = f^-1(z) of each row, in order, to .npy, .png (images), .csv or .parquet (vectors), or .txt (strings).
 
     latents: rows [n, *latent_shape] or flat, as `encode_table` writes them. columns: names of a table's columns. Raises
     DataError for latents that do not fit, InputError for an option that does not.
     """
     path = Path(out)
     check_flow(flow)
-    check_rows_output(path, flow.event_shape, "events")
+    check_rows_output(path, flow.event_shape, "events", text=Strings.known(flow) is not None)
     check_not_input(path, Path(latents).expanduser())
     rows = open_latents(flow, latents)
     names = column_names(columns, flow.event_size, "x")
@@ -78,7 +79,8 @@ def _map(
     check_whole("batch_size", size, 1)
     flow.eval()
     done = 0
-    with rows_output(path, names, levels=flow_levels(flow) if inverse else None) as write:
+    levels, strings = (flow_levels(flow), Strings.known(flow)) if inverse else (None, None)
+    with rows_output(path, names, levels=levels, strings=strings) as write:
         for x in table.batches(size):
             rows = torch.as_tensor(x, device=flow.device)
             if inverse:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..data.checks import nearest
 from ..data.images import picture_files
+from ..data.strings import is_text, read_lines
 from ..errors import DataError, InputError
 
 
@@ -35,6 +37,8 @@ def kept_columns(path: Path, keep: Sequence[str], size: int, start: int) -> Iter
     waiting: Any = None
     if path.is_dir():
         reader = _files(path)
+    elif is_text(path):
+        reader = _lines(path)
     elif path.suffix.lower() == ".parquet":
         reader = _parquet(path, keep, size)
     else:
@@ -82,6 +86,8 @@ def _fits(part: Path, name: str, kind: Any) -> bool:
 def _names(path: Path) -> list[str] | None:
     if path.is_dir():
         return ["file"]
+    if is_text(path):
+        return ["string"]
     kind = path.suffix.lower()
     if kind == ".parquet":
         from pyarrow.parquet import read_schema
@@ -126,6 +132,14 @@ def _csv(path: Path, keep: Sequence[str], size: int = 2**14) -> Iterator[Any]:
             waiting = []
     if waiting:
         yield table(waiting)
+
+
+def _lines(path: Path, size: int = 2**14) -> Iterator[Any]:
+    import pyarrow
+
+    lines = (line for _, line in read_lines(path))
+    while block := list(itertools.islice(lines, size)):
+        yield pyarrow.table({"string": pyarrow.array(block)})
 
 
 def _files(folder: Path) -> Iterator[Any]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import torch
 
+from ..data.strings import Strings
 from ..errors import InputError
 from ..parts import Shape
 
@@ -38,10 +39,15 @@ def check_not_input(path: Path, source: Path) -> None:
         raise InputError(f"{path} is what is read: choose another name to write")
 
 
-def check_rows_output(path: Path, event_shape: Shape, what: str, *, flat: bool = False) -> None:
-    """Raise InputError if rows of this shape cannot be written under this name. flat: a table may flatten them."""
-    pictures = () if flat else (".png",)
-    check_suffix(path, (".npy", ".csv", ".parquet", *pictures), what)
+def check_rows_output(
+    path: Path, event_shape: Shape, what: str, *, flat: bool = False, text: bool = False
+) -> None:
+    """Raise InputError if rows of this shape cannot be written under this name.
+
+    flat: a table may flatten them. text: they are codes of strings.
+    """
+    more = ((".txt",) if text else ()) + (() if flat else (".png",))
+    check_suffix(path, (".npy", ".csv", ".parquet", *more), what)
     kind = path.suffix.lower()
     if kind == ".png" and (len(event_shape) != 3 or event_shape[0] not in (1, 3)):
         raise InputError(
@@ -91,15 +97,22 @@ def settle(temporary: Path, path: Path) -> None:
 
 @contextmanager
 def rows_output(
-    path: Path, names: Sequence[str], *, levels: int | None = None
+    path: Path,
+    names: Sequence[str],
+    *,
+    levels: int | None = None,
+    strings: Strings | None = None,
 ) -> Iterator[Callable[[Array], None]]:
     """A function that takes chunks of rows [n, *event] in order; the file appears at the end.
 
-    Tables get the flattened events under `names`.
+    Tables get the flattened events under `names`, a .txt file a line for each of the `strings` that they are codes of.
     """
     kind = path.suffix.lower()
     with replacing(path) as temporary:
-        if kind == ".npy":
+        if kind == ".txt" and strings is not None:
+            with temporary.open("w", encoding="utf-8", newline="\n") as file:
+                yield lambda x: file.writelines(f"{s}\n" for s in strings.decode(x))
+        elif kind == ".npy":
             with _npy(temporary) as write:
                 yield write
         elif kind == ".png":

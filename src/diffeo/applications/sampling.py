@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ..data.strings import Strings
 from ..errors import InputError
 from ..flow import Flow
 from .blocks import check_flow, check_whole, default_batch, sample_rows
@@ -35,7 +36,7 @@ def sample_table(
     engine: str = "local",
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Write n samples to a .npy, .csv, .parquet or .png file, which appears when it is whole.
+    """Write n samples to a .npy, .csv, .parquet, .png or (strings) .txt file, which appears when it is whole.
 
     Sample i depends on the seed and on i alone: the same rows for every batch_size and engine (bit for bit where
     batch_size is a multiple of `blocks.block_rows(flow)` and one CPU thread computes, else to float rounding).
@@ -43,7 +44,8 @@ def sample_table(
     for an option that does not fit, before anything is written.
     """
     path = Path(out)
-    check_rows_output(path, flow.event_shape, "samples")
+    strings = Strings.known(flow)
+    check_rows_output(path, flow.event_shape, "samples", text=strings is not None)
     check_flow(flow)
     check_engine(engine)
     check_whole("the number of samples", n, 1)
@@ -60,7 +62,7 @@ def sample_table(
     names = column_names(columns, flow.event_size, "x")
     make = partial(_Sampler, flow, n, size, seed, temperature)
     starts = range(0, n, size)
-    with rows_output(path, names, levels=flow_levels(flow)) as write:
+    with rows_output(path, names, levels=flow_levels(flow), strings=strings) as write:
         for start, x in zip(starts, ordered_map(make, starts, engine), strict=True):
             write(x)
             if progress is not None:

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from ..data.given import given_of
 from ..data.images import image_table, picture_files
-from ..data.stream import Table, fingerprint, open_table
+from ..data.stream import Table, check_file, fingerprint, open_table
+from ..data.strings import Strings, is_text, text_table
 from ..errors import ConfigError, DataError
 from ..flow import Flow
 from ..parts import Shape
@@ -67,6 +68,8 @@ def open_for(flow: Flow, path: str | os.PathLike[str], reading: Reading | None =
             channels=reading.channels,
         )
         table = replace(table, levels=levels)
+    elif is_text(path) and check_file(path):
+        table = text_table(path, Strings.of(flow))
     else:
         table = open_table(path, columns=reading.columns, levels=levels)
     if reading.bits is not None:

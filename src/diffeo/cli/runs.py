@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..applications import Reading
+from ..data.strings import is_text
 from ..errors import DataError, SavedModelError
 from ..flow import Flow
 from ..saving import load as load_flow
@@ -72,6 +73,10 @@ def other_data(folder: Path, chosen: Recipe, source: str) -> Recipe:
         "test": None,
         "columns": _columns(folder, chosen) if table else None,
     }
+    text = is_text(Path(source))
+    schema = _schema(folder) if text else {}
+    changes["alphabet"] = schema.get("alphabet")
+    changes["length"] = schema["event_shape"][0] if changes["alphabet"] else None
     return chosen.model_copy(update={"data": chosen.data.model_copy(update=changes)})
 
 
@@ -91,11 +96,17 @@ def read_for(flow: Flow, folder: Path, chosen: Recipe, source: str | None) -> Da
 
 def _columns(folder: Path, chosen: Recipe) -> tuple[str, ...] | None:
     """The columns that the model was trained on, in their order."""
-    try:
-        found = json.loads((folder / "results.json").read_text())["schema"]["columns"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return chosen.data.columns
+    found = _schema(folder).get("columns", chosen.data.columns)
     return None if found is None else tuple(found)
+
+
+def _schema(folder: Path) -> dict[str, Any]:
+    """What the run says of its data; empty where it does not."""
+    try:
+        found = json.loads((folder / "results.json").read_text())["schema"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _hint(folder: Path) -> str:

@@ -67,7 +67,8 @@ def train(
         str | None,
         typer.Option(
             metavar="DATA",
-            help="A built-in name (digits, moons, ...), a .csv, .parquet, .npy or .npz file, or a folder of pictures.",
+            help="A built-in name (digits, moons, ...), a .csv, .parquet, .npy, .npz or .txt (strings) file, or a "
+            "folder of pictures.",
             autocompletion=data_names,
         ),
     ] = None,

@@ -61,7 +61,8 @@ Rows = Annotated[
     str | None,
     typer.Argument(
         metavar="TABLE",
-        help="A .csv, .parquet, .npy or .npz file with the model's columns, or a folder of pictures.",
+        help="A .csv, .parquet, .npy or .npz file with the model's columns, a .txt file with a string a line, or a "
+        "folder of pictures.",
         autocompletion=data_names,
         show_default=False,
     ),
@@ -155,7 +156,7 @@ def sample(
         Path,
         typer.Option(
             metavar="FILE",
-            help="A .csv or .parquet (vectors), .png (images) or .npy file to write.",
+            help="A .csv or .parquet (vectors), .png (images), .txt (strings) or .npy file to write.",
         ),
     ],
     n: Annotated[int, typer.Option("-n", min=1, metavar="N", help="How many.")] = 64,

@@ -14,12 +14,13 @@ from torch import Tensor
 from ..errors import DataError, InputError
 from .checks import FEWEST_ROWS, Place, as_levels, check_number, nearest
 from .densities import Density2D, density, density_names
-from .files import Options, load_files
+from .files import Options, load_files, with_strings
 from .given import given_shape
 from .picture_sets import bsds300_crops, orl_faces
 from .readers import listed, read_npz
 from .schema import Data
 from .stream import SUFFIXES
+from .strings import is_text
 from .suite import SUITE, load_suite
 
 if TYPE_CHECKING:
@@ -54,18 +55,21 @@ def load(
     image_size: int | Sequence[int] | None = None,
     fit: str = "resize",
     channels: int | None = None,
+    alphabet: str | None = None,
+    length: int | None = None,
     size: int = 20000,
     given: str | None = None,
 ) -> Data:
-    """Load a built-in data set by name, or a .npy, .npz, .csv or .parquet file or a folder of pictures by path.
+    """Load a built-in data set by name, or a .npy, .npz, .csv, .parquet or .txt file or a folder of pictures by path.
 
     split: fractions of rows for train, validation and test, drawn with `seed`; equal rows are always in one part.
     A part given as a file of its own (`validation`, `test`), or in a .npz or a folder under its name, is taken as
     it is; built-in sets have their own split. levels: the values are the integers 0..levels-1. bits: keep so many
     of 8 bits, floor(x / 2^(8 - bits)). columns: names of the columns of a table to use, in this order.
     image_size: (height, width), or one number for both, of the pictures in a folder; fit: "resize" to exactly that,
-    or "crop" the centre after scaling the short side. channels: 1 or 3, as the pictures unless given. size: training
-    points of a built-in 2-D density. given: of pictures, what a conditional model is given: grey (of pictures in
+    or "crop" the centre after scaling the short side. channels: 1 or 3, as the pictures unless given. alphabet, length:
+    the characters and the largest length of the strings in a .txt or .txt.gz file, one a line, as found there unless
+    given. size: training points of a built-in 2-D density. given: of pictures, what a conditional model is given: grey (of pictures in
     colour), half or quarter (their size): see `diffeo.data.given_of`.
 
     Files larger than memory are read once into the cache ($DIFFEO_CACHE), and the parts are memory-mapped.
@@ -73,11 +77,13 @@ def load(
     """
     source = os.fspath(source)
     options = _options(seed, split, levels, bits, columns, image_size, fit, channels)
+    options = with_strings(options, alphabet, length)
     check_number("size", size, FEWEST_ROWS)
     others = {"validation": validation, "test": test}
     files = {part: Path(path).expanduser() for part, path in others.items() if path is not None}
     if source in ("digits", *_FOLDER_SETS, *density_names()):
         unused = {**files, "columns": columns, "image_size": image_size, "channels": channels}
+        unused |= {"alphabet": alphabet, "length": length}
         for option, value in unused.items():
             if value is not None:
                 raise InputError(
@@ -86,7 +92,7 @@ def load(
         data = _load_builtin(source, seed, levels, size)
         return _giving(data if bits is None else _with_bits(data, bits), given)
     path = Path(source).expanduser()
-    if not path.exists() and path.suffix.lower() not in SUFFIXES:
+    if not path.exists() and path.suffix.lower() not in SUFFIXES and not is_text(path):
         _refuse_name(source)
     return _giving(load_files({"train": path, **files}, options), given)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +11,14 @@ import torch
 
 from ..errors import DataError, InputError
 from .cache import build_once, cache_path
+from .checks import check_number
 from .images import class_names, image_table, picture_files
 from .parts import Parts, Source, is_large, make_parts, open_parts
 from .readers import listed, main_array, read_npz
 from .schema import Data
 from .split import PARTS
 from .stream import check_file, read_table, with_columns
+from .strings import check_alphabet, is_text, strings_of, text_table
 from .table import Table, array_table
 
 if TYPE_CHECKING:
@@ -40,6 +42,17 @@ class Options:
     fit: str
     channels: int | None
     bits: int | None
+    alphabet: str | None = None
+    length: int | None = None
+
+
+def with_strings(options: Options, alphabet: str | None, length: int | None) -> Options:
+    """The options with those of strings, checked. Raises InputError or ConfigError."""
+    if alphabet is not None:
+        check_alphabet(alphabet)
+    if length is not None:
+        check_number("length", length, 1)
+    return replace(options, alphabet=alphabet, length=length)
 
 
 def load_files(paths: dict[str, Path], options: Options) -> Data:
@@ -47,13 +60,14 @@ def load_files(paths: dict[str, Path], options: Options) -> Data:
     paths = _given_parts(paths)
     name = " and ".join(dict.fromkeys(str(path) for path in paths.values()))
     files = {part: _files(path) for part, path in paths.items()}
+    options = _of_strings(name, paths["train"], options)
     for part, path in paths.items():
         if part != "train" and path.resolve() == paths["train"].resolve():
             raise DataError(f"{path} is given for train and for {part}, expected different data.")
     key = [vars(options), [[part, [_state(f) for f in found]] for part, found in files.items()]]
     folder = cache_path(paths["train"].stem, key)
     if folder.is_dir():
-        return _data(paths["train"].stem, name, open_parts(folder))
+        return _data(paths["train"].stem, name, open_parts(folder), options.alphabet)
     source = _open(name, paths, files, options)
     _agree(source)
 
@@ -68,13 +82,32 @@ def load_files(paths: dict[str, Path], options: Options) -> Data:
         )
 
     if not is_large(source, options.levels):
-        return _data(paths["train"].stem, name, parts())
+        return _data(paths["train"].stem, name, parts(), options.alphabet)
 
     def build(folder: Path) -> None:
         parts(folder)
 
     build_once(folder, build)
-    return _data(paths["train"].stem, name, open_parts(folder))
+    return _data(paths["train"].stem, name, open_parts(folder), options.alphabet)
+
+
+def _of_strings(name: str, train: Path, options: Options) -> Options:
+    """The options with the alphabet and the length of the strings in a text file, found there if not given."""
+    if is_text(train):
+        strings = strings_of(train, options.alphabet, options.length)
+        if options.levels not in (None, strings.levels):
+            raise InputError(
+                f"{name} holds strings of {len(strings.alphabet)} characters, so it has {strings.levels} levels, got "
+                f"levels = {options.levels}: leave levels out."
+            )
+        if options.columns is not None or options.bits is not None:
+            option = "bits" if options.columns is None else "columns"
+            raise InputError(f"{option} is not for strings, and {name} holds strings.")
+        return replace(options, alphabet=strings.alphabet, length=strings.length, levels=None)
+    if options.alphabet is not None or options.length is not None:
+        option = "length" if options.alphabet is None else "alphabet"
+        raise InputError(f"{option} is for strings in a .txt or .txt.gz file, {name} is none.")
+    return options
 
 
 def _given_parts(paths: dict[str, Path]) -> dict[str, Path]:
@@ -102,6 +135,11 @@ def _open(
     if options.image_size is not None or options.channels is not None:
         option = "channels" if options.image_size is None else "image_size"
         raise InputError(f"{option} is for folders of pictures, {name} is a file.")
+    if is_text(paths["train"]):
+        strings = strings_of(paths["train"], options.alphabet, options.length)
+        note = f"strings of at most {strings.length} of {len(strings.alphabet)} characters"
+        texts = {part: text_table(path, strings) for part, path in paths.items()}
+        return Source(name, texts, notes=[note])
     if len(paths) == 1 and paths["train"].suffix.lower() == ".npz":
         return _archive(name, paths["train"], options.columns)
     tables = {"train": read_table(paths["train"], options.columns)}
@@ -189,7 +227,7 @@ def _kind(table: Table) -> str:
     return f"{'real numbers' if table.real else 'integers'} {list(table.event_shape)}"
 
 
-def _data(name: str, source: str, parts: Parts) -> Data:
+def _data(name: str, source: str, parts: Parts, alphabet: str | None = None) -> Data:
     train, validation, test = (torch.from_numpy(parts.rows[part]) for part in PARTS)
     labels = None
     if parts.labels is not None:
@@ -205,4 +243,5 @@ def _data(name: str, source: str, parts: Parts) -> Data:
         labels=labels,
         density=None,
         source="; ".join([source, *parts.notes]),
+        alphabet=alphabet,
     )

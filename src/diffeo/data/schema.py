@@ -36,6 +36,7 @@ class Data:
     labels: tuple[Tensor, Tensor, Tensor] | None
     density: Density2D | None
     source: str
+    alphabet: str | None = None  # of strings: character k is the integer k + 1, and 0 the end
     given: str | None = None
 
     @property

@@ -12,6 +12,8 @@ from ..errors import DataError
 from .csv_files import csv_table
 from .parquet_files import parquet_table
 from .readers import main_array, read_npy, read_npz, select
+from .strings import SUFFIXES as TEXT
+from .strings import is_text, strings_of, text_table
 from .table import Table, array_table
 
 __all__ = ["Table", "fingerprint", "open_table"]
@@ -39,6 +41,10 @@ def open_table(
 def read_table(path: Path, columns: tuple[str, ...] | None) -> Table:
     """The rows of a file as they are in it. Raises DataError."""
     kind = check_file(path).suffix.lower()
+    if is_text(path):
+        if columns is not None:
+            raise DataError(f"{path} holds strings, expected the columns {', '.join(columns)}.")
+        return text_table(path, strings_of(path))
     if kind == ".csv":
         return csv_table(path, columns)
     if kind == ".parquet":
@@ -65,10 +71,10 @@ def check_file(path: Path) -> Path:
     """The path of a file that has a known ending and is there. Raises DataError."""
     if path.is_dir():
         raise DataError(f"{path} is a folder, expected a file.")
-    if path.suffix.lower() not in SUFFIXES:
+    if path.suffix.lower() not in SUFFIXES and not is_text(path):
         there = f"ends in {path.suffix!r}" if path.suffix else "has no ending"
         raise DataError(
-            f"{path} {there}, expected one of {', '.join(SUFFIXES)} or a folder of pictures."
+            f"{path} {there}, expected one of {', '.join((*SUFFIXES, *TEXT))} or a folder of pictures."
         )
     if not path.exists():
         raise DataError(f"there is no file {path}.")

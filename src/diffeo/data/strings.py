@@ -20,6 +20,8 @@ from .table import Block, Table
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ..flow import Flow
+
     Array = NDArray[Any]
 
 SUFFIXES = (".txt", ".txt.gz")
@@ -62,6 +64,22 @@ class Strings:
     def __post_init__(self) -> None:
         check_alphabet(self.alphabet)
         check_number("length", self.length, 1)
+
+    @staticmethod
+    def known(flow: Flow) -> Strings | None:
+        """The strings that a flow models, if it says so: by `alphabet`, or trained on a text file."""
+        alphabet = flow.provenance.get("hyper", {}).get("alphabet")
+        return None if alphabet is None else Strings(alphabet, flow.event_shape[0])
+
+    @staticmethod
+    def of(flow: Flow) -> Strings:
+        """The strings that a flow models. Raises DataError where it does not say so."""
+        strings = Strings.known(flow)
+        if strings is None:
+            raise DataError(
+                "this model is not of strings: it knows no alphabet, as one trained on a .txt file does."
+            )
+        return strings
 
     @property
     def levels(self) -> int:

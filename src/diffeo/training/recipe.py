@@ -32,6 +32,8 @@ class DataSettings(BaseModel):
     image_size: int | tuple[int, int] | None = Field(None, description="height and width")
     fit: Literal["resize", "crop"] = Field("resize", description="how pictures get image_size")
     channels: Literal[1, 3] | None = Field(None, description="None: as the pictures")
+    alphabet: str | None = Field(None, description="characters of strings; None: as in source")
+    length: int | None = Field(None, ge=1, description="of the longest string; None: as in source")
     size: int = Field(20000, ge=10, description="training points of a built-in density")
     given: Given | None = Field(None, description="of pictures: what the model is given of each")
 

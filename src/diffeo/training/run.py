@@ -149,6 +149,8 @@ def build_flow(chosen: Recipe, data: Data) -> Flow:
             f"{chosen.model}"
         )
     _check_kind(flow, data)
+    if data.alphabet is not None:
+        flow.provenance["hyper"]["alphabet"] = data.alphabet
     return flow
 
 
@@ -161,6 +163,12 @@ def _warm_start(chosen: Recipe, data: Data) -> Flow:
             f"{tuple(data.event_shape)}"
         )
     _check_kind(flow, data)
+    alphabet = flow.provenance.get("hyper", {}).get("alphabet")
+    if data.alphabet != alphabet:
+        raise DataError(
+            f"the run {chosen.start} models strings of another alphabet than {data.name}: set data.alphabet and "
+            "data.length to those of its config.json"
+        )
     first = next(iter(flow.transform)) if isinstance(flow.transform, Chain) else flow.transform
     if flow.context_shape != data.context_shape:
         raise ShapeError(
@@ -217,6 +225,7 @@ def _outline(data: Data) -> dict[str, Any]:
         "schema": {
             "columns": None if data.columns is None else list(data.columns),
             "levels": data.levels,
+            "alphabet": data.alphabet,
             "event_shape": list(data.event_shape),
             "split": {part: len(getattr(data, part)) for part in ("train", "validation", "test")},
         }
