@@ -1,4 +1,4 @@
-"""Quiet logs: pytest would keep every line of dynamo's trace. And quick tests: coverage does not follow the compiler."""
+"""Quiet logs: pytest would keep all of dynamo's trace. And quick tests: coverage does not follow the compiler."""
 
 from __future__ import annotations
 
