@@ -5,6 +5,14 @@ from __future__ import annotations
 from .anomaly import Detector, Evidence, evidence
 from .coding import decode_table, encode_table
 from .compression import keep
+from .inference import (
+    Calibration,
+    Coverage,
+    Predictive,
+    coverage,
+    posterior_predictive,
+    simulation_based_calibration,
+)
 from .latents import attribute, interpolate, manifold, shift
 from .pictures import read_pictures, write_pictures
 from .restoring import Posterior, most_likely, posterior
@@ -13,12 +21,16 @@ from .scoring import Scores, score_table
 from .tables import Reading
 
 __all__ = [
+    "Calibration",
+    "Coverage",
     "Detector",
     "Evidence",
     "Posterior",
+    "Predictive",
     "Reading",
     "Scores",
     "attribute",
+    "coverage",
     "decode_table",
     "encode_table",
     "evidence",
@@ -27,9 +39,11 @@ __all__ = [
     "manifold",
     "most_likely",
     "posterior",
+    "posterior_predictive",
     "read_pictures",
     "sample_table",
     "score_table",
     "shift",
+    "simulation_based_calibration",
     "write_pictures",
 ]
