@@ -8,7 +8,7 @@ import torch
 import diffeo
 from diffeo.applications import most_likely, posterior
 from diffeo.applications.diagnostics import effective_size, split_rhat
-from diffeo.distributions import StandardNormal
+from diffeo.distributions import GaussianMixture, StandardNormal
 from diffeo.errors import InputError, ShapeError
 from diffeo.transforms import Chain, LULinear
 
@@ -40,14 +40,23 @@ def gaussian():
 
 def test_the_most_likely_of_a_gaussian(gaussian):
     flow, y, sigma, centre, _ = gaussian
-    found = most_likely(flow, y[None], sigma, steps=600)
+    found = most_likely(flow, y[None], sigma, steps=300, lr=0.1)
     assert torch.allclose(found[0], centre, atol=1e-3)
 
 
 def test_the_posterior_of_a_gaussian(gaussian):
     flow, y, sigma, centre, after = gaussian
-    found = posterior(flow, y.expand(2, 3), sigma, chains=8, draws=500, generator=generator())
-    assert found.draws.shape == (8, 500, 2, 3)
+    found = posterior(
+        flow,
+        y.expand(2, 3),
+        sigma,
+        chains=8,
+        draws=300,
+        warmup=120,
+        leapfrog=8,
+        generator=generator(),
+    )
+    assert found.draws.shape == (8, 300, 2, 3)
     assert found.converged.all()
     assert 0.6 < found.accepted.mean() < 0.95
     deviation = after.diagonal().sqrt()
@@ -58,12 +67,60 @@ def test_the_posterior_of_a_gaussian(gaussian):
     assert torch.allclose(flat.mT.cov(), after, atol=0.1 * after.diagonal().max())
 
 
+def two_modes(apart):
+    """A flow over the plane with two unequal modes, an observation between them, and its posterior by quadrature."""
+    torch.manual_seed(1)
+    base = GaussianMixture((2,), 2).double()
+    layer = LULinear((2,)).double()
+    with torch.no_grad():
+        base.logits.copy_(torch.tensor([0.0, 0.7]))
+        base.loc.copy_(apart * torch.tensor([[-1.0, 0.5], [1.0, -0.5]]))
+        for p in layer.parameters():
+            p.add_(0.3 * torch.randn_like(p))
+    flow = diffeo.Flow(Chain((2,), [layer]), base).double().eval()
+    y, sigma = torch.tensor([[0.1, 0.2]]).double(), torch.tensor([2.0, math.inf]).double()
+    line = torch.linspace(-9, 9, 601, dtype=torch.float64)
+    x = torch.cartesian_prod(line, line)
+    with torch.no_grad():
+        weight = (flow.log_prob(x) - 0.5 * ((y - x) / sigma).square().sum(1)).softmax(0)
+    return flow, y, sigma, x, weight
+
+
+def test_the_posterior_of_two_modes():
+    """Mean, deviation and mass of a mode, against quadrature."""
+    flow, y, sigma, x, weight = two_modes(1.5)
+    found = posterior(
+        flow, y, sigma, chains=8, draws=250, warmup=100, leapfrog=8, generator=generator()
+    )
+    assert found.converged.all()
+    draws = found.draws.reshape(-1, 2)
+    mean = weight @ x
+    deviation = (weight @ (x - mean).square()).sqrt()
+    error = deviation / found.effective.sqrt()
+    assert ((draws.mean(0) - mean).abs() < 5 * error).all()
+    assert torch.allclose(draws.std(0), deviation, rtol=0.1)
+    with torch.no_grad():
+        first = weight[flow.encode(x)[:, 0] < 0].sum()
+        share = (flow.encode(draws)[:, 0] < 0).double().mean()
+    assert 0.1 < first < 0.9
+    assert share == pytest.approx(first.item(), abs=5 * (0.25 / found.effective.item()) ** 0.5)
+
+
+def test_chains_that_stay_in_their_modes_are_not_called_converged():
+    flow, y, sigma, _, _ = two_modes(4.0)
+    found = posterior(
+        flow, y, sigma, chains=8, draws=40, warmup=20, leapfrog=8, generator=generator()
+    )
+    assert not found.converged.any()
+    assert (found.rhat > 1.2).all()
+
+
 def test_digits_fit_what_is_known():
     flow, x = diffeo.load("digits-glow"), diffeo.data.load("digits").test[:2]
-    sigma = torch.full(flow.event_shape, 0.3)
+    sigma = torch.zeros(flow.event_shape)
     sigma[:, 4:] = math.inf
     found = posterior(
-        flow, x, sigma, start=x, chains=2, draws=8, warmup=8, leapfrog=3, generator=generator()
+        flow, x, sigma, start=x, chains=2, draws=8, warmup=6, leapfrog=3, generator=generator()
     )
     error = (found.mean - x)[:, :, :4].abs().mean()
     assert error < 1
@@ -78,6 +135,8 @@ def test_wrong_use_is_a_sentence(gaussian):
         most_likely(flow, y, sigma)
     with pytest.raises(InputError, match="sigma must be positive"):
         most_likely(flow, y[None], 0.0)
+    with pytest.raises(InputError, match="sigma must be positive"):
+        posterior(diffeo.load("digits-glow"), torch.zeros(1, 1, 8, 8), -1.0)
     with pytest.raises(InputError, match="four draws"):
         posterior(flow, y[None], sigma, draws=3)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -16,9 +17,16 @@ from torch import Tensor
 from ..errors import InputError, ShapeError
 from ..flow import Flow
 from .diagnostics import effective_size, split_rhat
+from .hamiltonian import Hamiltonian
 
 CENTRE = 0.5
 """Of a bin: integers k stand for [k, k + 1) under a dequantizer."""
+BIN = 1 / math.sqrt(12)
+"""The standard deviation of real numbers within their bin."""
+RHAT, EFFECTIVE = 1.05, 100
+RUNG = 4
+"""Between powers of the likelihood in the warm-up."""
+ROWS = 1024
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,7 @@ class Posterior:
     @property
     def converged(self) -> Tensor:
         """R-hat at most 1.05 and 100 effective draws, [n]."""
-        return (self.rhat <= 1.05) & (self.effective >= 100)
+        return (self.rhat <= RHAT) & (self.effective >= EFFECTIVE)
 
 
 def most_likely(
@@ -62,31 +70,29 @@ def most_likely(
     """argmax_x log p(x) - |y - x|^2 / (2 sigma^2), [n, *event_shape], by Adam on the latents, in float.
 
     y: [n, *event_shape], what was observed. sigma: deviation of the noise in units of the data, for every entry,
-    infinite where y says nothing (its values there do not matter). start: pictures to begin at; the mean latent by
+    infinite where y says nothing (its values there do not matter). For integer data the deviation of a bin, 1 / 12^1/2,
+    is added to it (in squares), so that 0 stands for what is known. start: pictures to begin at; the mean latent by
     default. Raises ShapeError or InputError for what does not fit.
     """
-    inner, energy = _problem(flow, y, sigma, context, jacobian=True)
-    if start is None:
-        z = torch.zeros(len(y), *flow.latent_shape, dtype=flow.dtype, device=flow.device)
-    else:
-        z = inner.encode(_centred(flow, start), context).detach()
+    problem = _Problem(flow, y, sigma, context)
+    z = problem.middle() if start is None else problem.encode(start)
     z.requires_grad_()
     optimizer = torch.optim.Adam([z], lr=lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1))
-    best, lowest = z.detach().clone(), torch.full((len(y),), math.inf, device=z.device)
+    best, lowest = z.detach().clone(), torch.full_like(z[..., 0].detach(), math.inf)
     with torch.enable_grad():
         for _ in range(steps):
-            value, _ = energy(z)
-            better = (value.detach() < lowest).reshape(-1, *[1] * (z.ndim - 1))
-            best = torch.where(better, z.detach(), best)
-            lowest = torch.minimum(lowest, value.detach().to(lowest.dtype))
+            x, ladj = problem.decode(z)
+            value = problem.misfit(x) - problem.prior(z) + ladj
+            better = value.detach() < lowest
+            best = torch.where(better[..., None], z.detach(), best)
+            lowest = torch.where(better, value.detach(), lowest)
             optimizer.zero_grad()
-            (gradient,) = torch.autograd.grad(value.sum(), z)
-            z.grad = gradient
+            z.grad = torch.autograd.grad(value.sum(), z)[0]
             optimizer.step()
             schedule.step()
     with torch.no_grad():
-        return _in_units(flow, inner.decode(best, context))
+        return problem.in_units(problem.decode(best)[0])[0]
 
 
 def posterior(
@@ -98,167 +104,155 @@ def posterior(
     chains: int = 4,
     draws: int = 250,
     warmup: int = 250,
-    leapfrog: int = 10,
+    leapfrog: int = 16,
     start: Tensor | None = None,
     generator: torch.Generator | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Posterior:
     """Draws from p(x | y) by Hamiltonian Monte Carlo on the latents, whose prior is the base.
 
-    y, sigma, start: as for `most_likely`. Every picture has a scale for each latent and every chain a step size, set in
-    the warm-up, the latter for an acceptance of 0.8; trajectories have a random number of steps up to `leapfrog`. Neal,
-    MCMC using Hamiltonian dynamics, 2012, arXiv:1206.1901. Raises ShapeError or InputError for what does not fit.
+    y, sigma, start: as for `most_likely`; without a start, chains begin at draws of the prior, and the likelihood comes
+    in by powers below one. The momenta of a picture have the covariance I + J^T J / sigma^2, J = dx/dz averaged over
+    its chains, and every chain has a step size for an acceptance of 0.8; both are found in the warm-up. Trajectories
+    have a random number of steps up to `leapfrog`. progress: called with the steps done and their number. Neal, MCMC
+    using Hamiltonian dynamics, 2012, arXiv:1206.1901. Raises ShapeError or InputError for what does not fit.
     """
     if min(chains, draws // 4, warmup + 1, leapfrog) < 1:
         raise InputError(
             f"posterior needs a chain, four draws and a step at least, got {chains}, {draws} and {leapfrog}"
         )
-    n = len(y)
-    inner, energy = _problem(flow, y, sigma, context, jacobian=False, repeats=chains)
-    like = {"dtype": flow.dtype, "device": flow.device}
-    z = torch.randn(chains * n, *flow.latent_shape, generator=generator, **like)  # type: ignore[call-overload]
+    problem = _Problem(flow, y, sigma, context)
+    z = problem.noise(chains, generator)
     if start is not None:
-        at = inner.encode(_centred(flow, start), context).detach()
         # Chains that begin in different places are what R-hat compares.
-        z = at.repeat(chains, *[1] * (at.ndim - 1)) + 0.3 * z
-    sampler = _Hamiltonian(energy, z, leapfrog, generator)
-    # Each stretch of the warm-up starts from what the one before it found of the scales.
-    for length in (warmup // 4, warmup // 4, warmup - 2 * (warmup // 4)):
-        seen = []
-        for i in range(length):
-            sampler.step(adapt=i + 1)
-            seen.append(sampler.z)
-        sampler.settle(seen[len(seen) // 2 :], chains)
-    kept, accepted = [], torch.zeros(chains * n, **like)  # type: ignore[call-overload]
+        z = problem.encode(start) + 0.3 * z
+    sampler = Hamiltonian(z, leapfrog, generator)
+    tell = progress or (lambda done, total: None)
+    done = 0
+    for power, length in problem.stages(z, warmup):
+        sampler.aim(problem.energy(power), problem.metric(sampler.z, power))
+        for _ in range(length):
+            sampler.adapt()
+            done += 1
+            tell(done, warmup + draws)
+        sampler.settle()
+    kept, accepted = [], torch.zeros_like(z[..., 0])
     for _ in range(draws):
         accepted += sampler.step()
-        kept.append(_in_units(flow, sampler.x).reshape(chains, n, *flow.event_shape))
+        kept.append(problem.in_units(sampler.x))
+        done += 1
+        tell(done, warmup + draws)
     found = torch.stack(kept, 1)
-    flat = found.reshape(chains, draws, n, -1)
+    flat = found.flatten(3)
     return Posterior(
-        found,
-        split_rhat(flat).amax(-1),
-        effective_size(flat).amin(-1),
-        accepted.reshape(chains, n).mean(0) / draws,
+        found, split_rhat(flat).amax(-1), effective_size(flat).amin(-1), accepted.mean(0) / draws
     )
 
 
-class _Hamiltonian:
-    """Chains z [rows, *latent] that do not know of each other; energy(z) gives a value per row, and x."""
+class _Problem:
+    """p(z) and N(y; x(z), sigma^2) of n pictures, for latents z [k, n, d], any k of them for each picture."""
 
-    def __init__(
-        self,
-        energy: Callable[[Tensor], tuple[Tensor, Tensor]],
-        z: Tensor,
-        leapfrog: int,
-        generator: torch.Generator | None,
-    ) -> None:
-        self.energy, self.leapfrog, self.generator = energy, leapfrog, generator
-        self.z, self.scale = z, torch.ones_like(z)
-        self.value, self.slope, self.x = self._at(z)
-        self.log_step = torch.full((len(z),), math.log(0.1), dtype=z.dtype, device=z.device)
-        # Dual averaging, Hoffman and Gelman, 2014, arXiv:1111.4246, with its constants.
-        self.target = self.log_step + math.log(10.0)
-        self.error = torch.zeros_like(self.log_step)
-        self.average = torch.zeros_like(self.log_step)
+    def __init__(self, flow: Flow, y: Tensor, sigma: Any, context: Any) -> None:
+        if tuple(y.shape[1:]) != flow.event_shape or not len(y):
+            raise ShapeError(
+                f"this flow restores pictures [n, {', '.join(map(str, flow.event_shape))}], got {tuple(y.shape)}"
+            )
+        self.n, self.context, self.discrete = len(y), context, flow.discrete
+        self.flow = flow.frozen().continuous
+        self.like: dict[str, Any] = {"dtype": flow.dtype, "device": flow.device}
+        deviation = torch.as_tensor(sigma, **self.like).expand(y.shape).flatten(1)
+        if self.discrete:
+            deviation = torch.where(deviation >= 0, deviation.square() + BIN**2, deviation).sqrt()
+        if not bool((deviation > 0).all()):
+            raise InputError(
+                "sigma must be positive everywhere (or 0, for integer data), and infinite where nothing is known"
+            )
+        self.weight = deviation.reciprocal()
+        self.known = self.weight > 0
+        self.y = torch.where(self.known, self._centred(y).flatten(1), 0)
+        self._rows: dict[int, Any] = {}
 
-    def _at(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        with torch.enable_grad():
-            z = z.detach().requires_grad_()
-            value, x = self.energy(z)
-            (slope,) = torch.autograd.grad(value.sum(), z)
-        return value.detach(), slope, x.detach()
+    def noise(self, k: int, generator: torch.Generator | None) -> Tensor:
+        """Draws of the base, [k, n, d]."""
+        d = math.prod(self.flow.latent_shape)
+        with torch.no_grad():
+            z = self.flow.base.sample(k * self.n, self.rows(k), generator=generator)
+        return z.reshape(k, self.n, d)
 
-    def _wide(self, rows: Tensor) -> Tensor:
-        return rows.reshape(-1, *[1] * (self.z.ndim - 1))
+    def middle(self) -> Tensor:
+        """Zero, [1, n, d]."""
+        return torch.zeros(1, self.n, math.prod(self.flow.latent_shape), **self.like)
 
-    def step(self, adapt: int = 0) -> Tensor:
-        """One proposal for every row; 1 where it was taken. adapt: how many so far, in the warm-up."""
-        p = torch.randn(
-            self.z.shape, generator=self.generator, dtype=self.z.dtype, device=self.z.device
-        )
-        before = self.value + 0.5 * p.square().flatten(1).sum(1)
-        # In units of the scales, which stand for a diagonal mass matrix.
-        step = self._wide(self.log_step.exp()) * self.scale
-        z, value, slope, x = self.z, self.value, self.slope, self.x
-        count = int(torch.randint(1, self.leapfrog + 1, (), generator=self.generator))
-        for _ in range(count):
-            p = p - 0.5 * step * slope
-            z = z + step * p
-            value, slope, x = self._at(z)
-            p = p - 0.5 * step * slope
-        after = value + 0.5 * p.square().flatten(1).sum(1)
-        # A trajectory that left all numbers is refused.
-        chance = (before - after).nan_to_num(nan=-math.inf).clamp(max=0.0).exp()
-        drawn = torch.rand(len(z), generator=self.generator, dtype=z.dtype, device=z.device)
-        taken = drawn < chance
-        wide = self._wide(taken)
-        self.z = torch.where(wide, z, self.z)
-        self.slope = torch.where(wide, slope, self.slope)
-        self.value = torch.where(taken, value, self.value)
-        self.x = torch.where(taken.reshape(-1, *[1] * (x.ndim - 1)), x, self.x)
-        if adapt:
-            self.error += (0.8 - chance - self.error) / (adapt + 10)
-            self.log_step = self.target - adapt**0.5 / 0.05 * self.error
-            self.average += adapt**-0.75 * (self.log_step - self.average)
-        return taken.to(z.dtype)
+    def rows(self, k: int) -> Any:
+        """The context of k latents for each picture."""
+        if k not in self._rows:
+            with torch.no_grad():
+                self._rows[k] = self.flow._sample_rows((k,), self.context, (self.n,))[2]
+        return self._rows[k]
 
-    def settle(self, seen: list[Tensor], chains: int) -> None:
-        """Take the scales from draws of the warm-up and the step sizes that it found, and adapt from there."""
-        if not seen:
-            return
-        self.log_step = self.average
-        if len(seen) * chains > 20:
-            by_picture = torch.stack(seen).unflatten(1, (chains, -1))
-            n = len(seen) * chains
-            # A little towards one, for scales that few draws do not know.
-            variance = (n * by_picture.flatten(0, 1).var(0) + 5) / (n + 5)
-            wanted = variance.sqrt().repeat(chains, *[1] * (self.z.ndim - 1))
-            # The same step in the middle of the scales.
-            ratio = (self.scale / wanted).log().flatten(1).mean(1)
-            self.log_step, self.scale = self.log_step + ratio, wanted
-        self.target = self.log_step + math.log(10.0)
-        self.error = torch.zeros_like(self.log_step)
-        self.average = torch.zeros_like(self.log_step)
+    def encode(self, x: Tensor) -> Tensor:
+        """The latents of pictures, [1, n, d]."""
+        with torch.no_grad():
+            return self.flow.encode(self._centred(x), self.context).detach().flatten(1)[None]
 
+    def decode(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """x [k, n, *event_shape] and log|dx/dz| [k, n]."""
+        rows = z.reshape(-1, *self.flow.latent_shape)
+        x, ladj = self.flow.transform.inverse(rows, self.rows(len(z)))
+        return x.unflatten(0, z.shape[:2]), ladj.reshape(z.shape[:2])
 
-def _problem(
-    flow: Flow, y: Tensor, sigma: Any, context: Any, *, jacobian: bool, repeats: int = 1
-) -> tuple[Flow, Callable[[Tensor], tuple[Tensor, Tensor]]]:
-    """The flow over real numbers, and -log of (p(x), or with no jacobian p(z)) N(y; x, sigma^2), with x.
+    def prior(self, z: Tensor) -> Tensor:
+        rows = z.reshape(-1, *self.flow.latent_shape)
+        log_p: Tensor = self.flow.base.log_prob(rows, self.rows(len(z)))
+        return log_p.reshape(z.shape[:2])
 
-    z: `repeats` times the rows of y.
-    """
-    if tuple(y.shape[1:]) != flow.event_shape or not len(y):
-        raise ShapeError(
-            f"this flow restores pictures [n, {', '.join(map(str, flow.event_shape))}], got {tuple(y.shape)}"
-        )
-    deviation = torch.as_tensor(sigma, dtype=flow.dtype, device=flow.device).expand(y.shape)
-    if not bool((deviation > 0).all()):
-        raise InputError("sigma must be positive everywhere, and infinite where nothing is known")
-    known = deviation.isfinite()
-    weight = torch.where(known, deviation, torch.ones_like(deviation)).reciprocal() * known
-    observed = torch.where(known, _centred(flow, y), torch.zeros_like(weight))
-    weight, observed = (t.repeat(repeats, *[1] * (t.ndim - 1)) for t in (weight, observed))
-    inner = flow.continuous.eval()
-    _, _, rows = inner._sample_rows((repeats,), context, (len(y),))
+    def misfit(self, x: Tensor) -> Tensor:
+        return 0.5 * (self.weight * (self.y - x.flatten(2))).square().sum(-1)
 
-    def energy(z: Tensor) -> tuple[Tensor, Tensor]:
-        x, ladj = inner.transform.inverse(z, rows)
-        misfit = 0.5 * (weight * (observed - x)).square().flatten(1).sum(1)
-        prior = inner.base.log_prob(z, rows)
-        return misfit - prior + (ladj if jacobian else 0), x
+    def energy(self, power: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+        """-log of p(z) times the likelihood to a power [n], and x."""
 
-    return inner, energy
+        def energy(z: Tensor) -> tuple[Tensor, Tensor]:
+            x, _ = self.decode(z)
+            return power * self.misfit(x) - self.prior(z), x
 
+        return energy
 
-def _centred(flow: Flow, x: Tensor) -> Tensor:
-    x = x.to(device=flow.device, dtype=flow.dtype)
-    return x + CENTRE if flow.discrete else x
+    @torch.no_grad()
+    def stages(self, z: Tensor, length: int) -> list[tuple[Tensor, int]]:
+        """Powers of the likelihood, rising to one from what the misfit at z asks for, and the steps under each."""
+        expected = 0.5 * self.known.sum(-1)
+        first = (expected / self.misfit(self.decode(z)[0]).mean(0)).clamp(max=1.0)
+        rungs = math.ceil(math.log(1 / max(first.min().item(), 1e-6), RUNG))
+        powers = [first ** (1 - i / rungs) for i in range(rungs)] + [torch.ones_like(first)] * 2
+        # Half of the steps, in two parts, are under the posterior itself.
+        ends = [length * i // (2 * rungs) for i in range(rungs + 1)] if rungs else [0]
+        ends += [(ends[-1] + length) // 2, length]
+        return [(p, b - a) for p, (a, b) in zip(powers, pairwise(ends), strict=True)]
 
+    def metric(self, z: Tensor, power: Tensor) -> Tensor:
+        """I + power J^T J / sigma^2, J = dx/dz, the mean over latents z: the curvature of the energy to first order."""
+        k, n, d = z.shape
+        total = torch.zeros(n, d, d, **self.like)
+        outputs = self.known.any(0).nonzero()[:, 0]
+        for some in outputs.split(max(1, ROWS // (k * n))):
+            with torch.enable_grad():
+                many = z.detach().repeat(len(some), 1, 1).requires_grad_()
+                x = self.decode(many)[0].flatten(2).unflatten(0, (len(some), k))
+                one = x.gather(-1, some[:, None, None, None].expand(-1, k, n, 1))
+                (slope,) = torch.autograd.grad(one.sum(), many)
+            slope = slope.unflatten(0, (len(some), k)) * self.weight.mT[some][:, None, :, None]
+            total += torch.einsum("skni,sknj->nij", slope, slope)
+        identity = torch.eye(d, **self.like)
+        return identity + power[:, None, None] / k * total
 
-def _in_units(flow: Flow, x: Tensor) -> Tensor:
-    """Numbers on the scale of the data: k stands for the integer k."""
-    return x - CENTRE if flow.discrete else x
+    def in_units(self, x: Tensor) -> Tensor:
+        """Numbers on the scale of the data: k stands for the integer k."""
+        return x - CENTRE if self.discrete else x
+
+    def _centred(self, x: Tensor) -> Tensor:
+        x = x.to(**self.like)
+        return x + CENTRE if self.discrete else x
 
 
 __all__ = ["Posterior", "most_likely", "posterior"]
