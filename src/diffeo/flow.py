@@ -17,7 +17,7 @@ from .nets.embedding import FromContext, resolve_context
 from .parts import ContextShape, Part, Shape, register
 from .properties import Kind, Properties
 from .rows import broadcast, check_dtype, chunked, context_rows, expand, show
-from .transforms import Chain, Level, Transform
+from .transforms import Chain, Level, Transform, TypedColumns
 from .transforms.base import Context, Noise, common_context_shape
 from .transforms.reversible import Memory, run
 
@@ -114,12 +114,20 @@ class Flow(Part):
         return self.properties.measure == "counting"
 
     @property
+    def dequantized(self) -> bool:
+        """Whether the first layer adds noise: to integers, or to the columns of a table."""
+        if self.discrete:
+            return True
+        first = next(iter(self.transform)) if isinstance(self.transform, Chain) else self.transform
+        return isinstance(first, TypedColumns) and first.stochastic
+
+    @property
     def continuous(self) -> Flow:
         """The exact float flow under a dequantizer, sharing its weights; the flow itself otherwise."""
-        if not self.discrete:
+        if not self.dequantized:
             return self
         parts = list(self.transform) if isinstance(self.transform, Chain) else [self.transform]
-        if len(parts) < 2 or parts[0].properties.measure != "counting":
+        if len(parts) < 2 or not parts[0].stochastic:
             raise ConfigError(
                 "a flow over integers must be a Chain that starts with its dequantizer"
             )
@@ -249,7 +257,7 @@ class Flow(Part):
         Shapes [*sample_shape, *batch, *event_shape] and [*sample_shape, *batch]. Raises DirectionError for integer data
         (use `flow.continuous`) and for bases whose samples have no gradient.
         """
-        if self.discrete:
+        if self.dequantized:
             raise DirectionError(
                 "samples of integers have no gradient: use flow.continuous.rsample_and_log_prob"
             )

@@ -42,7 +42,7 @@ class FlowDistribution(Distribution):
 
     @property
     def has_rsample(self) -> bool:  # type: ignore[override]
-        return not self.flow.discrete and self.flow.base.reparameterized
+        return not self.flow.dequantized and self.flow.base.reparameterized
 
     @property
     def support(self) -> Any:

@@ -19,6 +19,7 @@ from tests.conformance import (
     neural,
     splines,
     strings,
+    tables,
 )
 from tests.conformance.shared import (
     CONTEXT,
@@ -30,7 +31,7 @@ from tests.conformance.shared import (
     mlp,
     residual,
 )
-from torch import nn
+from torch import Tensor, nn
 
 from diffeo.distributions import (
     ConditionalNormal,
@@ -309,7 +310,18 @@ ZOO: dict[str, Callable[[], Flow]] = {
 }
 
 
-for _area in (splines, monotone, neural, autoregressive, bases, linear, flowpp, glow, strings):
+for _area in (
+    splines,
+    monotone,
+    neural,
+    autoregressive,
+    bases,
+    linear,
+    flowpp,
+    glow,
+    strings,
+    tables,
+):
     TRANSFORMS |= _area.TRANSFORMS
     FAMILIES |= _area.FAMILIES
     DISTRIBUTIONS |= _area.DISTRIBUTIONS
@@ -349,5 +361,19 @@ FLOWS: dict[str, Callable[[], Flow]] = {
                      partial(Elementwise, family=Logit(0.0)), partial(Coupling, net=mlp)])
     ),
 }  # fmt: skip
-for _area in (splines, monotone, neural, autoregressive, bases, linear, flowpp, glow, strings):
+for _area in (
+    splines,
+    monotone,
+    neural,
+    autoregressive,
+    bases,
+    linear,
+    flowpp,
+    glow,
+    strings,
+    tables,
+):
     FLOWS |= _area.FLOWS
+
+# Events to test with, where those that the domain gives are no rows of the table.
+EVENTS: dict[str, Callable[[], Tensor]] = tables.EVENTS

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from tests.conformance.table import (
     CONDITIONERS,
     DISTRIBUTIONS,
+    EVENTS,
     FAMILIES,
     FLOWS,
     TRANSFORMS,
@@ -51,6 +54,10 @@ def _skip(name: str, table: dict) -> tuple[str, ...]:
     return (*SKIP.get(name, ()), *(() if name == first else GRAPHS))
 
 
+def _event(name: str) -> Any:
+    return EVENTS[name]() if name in EVENTS else None
+
+
 def _others(table: dict) -> list[str]:
     return [name for name in table if "compile" in _skip(name, table)]
 
@@ -62,7 +69,7 @@ def _seeded() -> None:
 
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_transform(name: str) -> None:
-    check_transform(TRANSFORMS[name](), skip=_skip(name, TRANSFORMS))
+    check_transform(TRANSFORMS[name](), _event(name), skip=_skip(name, TRANSFORMS))
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -83,7 +90,7 @@ def test_conditioner(name: str) -> None:
 @pytest.mark.parametrize("name", FLOWS)
 def test_flow(name: str) -> None:
     scale = SCALE.get(name.split("/")[0], 1.0)
-    check_flow(FLOWS[name](), skip=_skip(name, FLOWS), scale=scale)
+    check_flow(FLOWS[name](), _event(name), skip=_skip(name, FLOWS), scale=scale)
 
 
 @pytest.mark.parametrize("name", INDUCTOR_FAST)
@@ -106,19 +113,20 @@ ALL = {
 )
 def test_graphs_slow(kind: str, name: str) -> None:
     table, check = ALL[kind]
-    check(table[name](), checks=GRAPHS)
+    more = (_event(name),) if name in EVENTS else ()
+    check(table[name](), *more, checks=GRAPHS)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", INDUCTOR_SLOW)
 def test_flow_compiles_with_inductor_slow(name: str) -> None:
-    check_flow(FLOWS[name](), checks=["compile"], backend="inductor")
+    check_flow(FLOWS[name](), _event(name), checks=["compile"], backend="inductor")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_transform_compiles_with_inductor_slow(name: str) -> None:
-    check_transform(TRANSFORMS[name](), checks=["compile"], backend="inductor")
+    check_transform(TRANSFORMS[name](), _event(name), checks=["compile"], backend="inductor")
 
 
 @pytest.mark.slow
@@ -126,7 +134,7 @@ def test_transform_compiles_with_inductor_slow(name: str) -> None:
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_transform_with_other_seeds(name: str, seed: int) -> None:
     skip = SKIP.get(name, ())
-    check_transform(TRANSFORMS[name](), seed=seed, skip=skip, backend="none")
+    check_transform(TRANSFORMS[name](), _event(name), seed=seed, skip=skip, backend="none")
 
 
 def test_flow_of_parts() -> None:

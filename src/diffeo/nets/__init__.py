@@ -11,6 +11,7 @@ from .mlp import MLP, ResidualMLP
 from .pyramid import Entry, PerPixel, Pyramid
 from .scaled import Scaled
 from .sequences import CausalTransformer
+from .table_features import TableFeatures
 
 __all__ = [
     "ACTIVATIONS",
@@ -24,20 +25,21 @@ __all__ = [
     "Constant",
     "ConvResNet",
     "DeepSet",
-    "GatedAttentionNet",
     "Entry",
+    "GatedAttentionNet",
     "GlowConv",
     "ImageEmbedding",
     "Join",
     "MaskedConvNet",
     "NetFactory",
     "PerChannel",
-    "ResidualMADE",
     "PerPixel",
     "Pyramid",
+    "ResidualMADE",
     "ResidualMLP",
     "Scaled",
     "SeriesEmbedding",
+    "TableFeatures",
     "WeightNormConv",
     "ZeroConv",
     "activation",

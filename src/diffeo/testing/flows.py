@@ -103,7 +103,7 @@ def check_flow(
         g = torch.Generator().manual_seed(seed)
         noise = module.transform.draw(len(x), generator=g, like=module.base.like)
     inner = _Embedded(module.continuous)
-    real = None if module.discrete else x
+    real = None if module.dequantized else x
     inner_case = transform_case(inner, real, context, backend, seed, batch=len(x), randomized=False)
     flow_case = Case(
         name="Flow",
@@ -117,7 +117,7 @@ def check_flow(
         randomized=randomized,
     )
     discrete_case = inner_case
-    if module.discrete:
+    if module.dequantized:
         first = next(iter(module.transform))  # type: ignore[call-overload]
         discrete_case = transform_case(first, x, seed=seed, randomized=False)
     suites: list[tuple[dict[str, Check], Any]] = [

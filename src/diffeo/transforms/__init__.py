@@ -20,6 +20,7 @@ from .reshape import Flatten, Squeeze, unsqueeze
 from .support import ToReal
 from .surjective import Dequantize
 from .symbols import DequantizeBins, SymbolAutoregressive
+from .typed_columns import TypedColumns
 
 __all__ = [
     "ActNorm",
@@ -53,6 +54,7 @@ __all__ = [
     "SymbolAutoregressive",
     "ToReal",
     "Transform",
+    "TypedColumns",
     "VariationalDequantize",
     "split_whitened",
     "unsqueeze",

@@ -17,6 +17,7 @@ from .passflow import passflow
 from .realnvp import realnvp
 from .revnet import revnet
 from .sos import sos
+from .tabular import tabular
 from .umnn import umnn
 
 __all__ = [
@@ -41,5 +42,6 @@ __all__ = [
     "realnvp",
     "revnet",
     "sos",
+    "tabular",
     "umnn",
 ]
