@@ -13,6 +13,7 @@ from typing import Any
 from measured_editing import editing
 from measured_images import ablation, dequantization, images
 from measured_inference import sbi
+from measured_strings import strings
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 MISSING = "*not measured yet*"
@@ -292,6 +293,7 @@ RENDER: dict[str, Callable[[str], str]] = {
     "ablation": lambda _: ablation(stored("ablation")),
     "dequantization": lambda _: dequantization(stored("dequantization")),
     "editing": lambda arguments: editing(stored("editing"), arguments),
+    "strings": lambda arguments: strings(stored("strings"), arguments),
     "memory": memory,
     "sbi": lambda method: sbi(stored("sbi"), method),
     "stored": number,

@@ -15,6 +15,7 @@ FOLDER = Path(__file__).parents[2] / "recipes"
 FILES = sorted(FOLDER.glob("*.yaml"))
 SHAPES = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32), "digits": (1, 8, 8), "moons": (2,)}
 SHAPES |= {"8gaussians": (2,)}
+SHAPES |= {"names": (15,), "words": (22,)}
 # Files of the suite that nobody here has: full size only.
 SUITE = {"power": (6,), "gas": (8,), "hepmass": (21,), "miniboone": (43,)}
 SHAPES |= SUITE | {"bsds300": (63,)}
@@ -58,7 +59,7 @@ def test_every_model_has_a_recipe_and_its_small_twin():
 def test_a_step_of_every_small_recipe(path):
     values = read_recipe(path)
     source = values["data"]["source"]
-    if source in ("mnist", "cifar10", "bsds300") and not os.environ.get("DIFFEO_DATA"):
+    if source in ("mnist", "cifar10", "bsds300", "names", "words") and not os.environ.get("DIFFEO_DATA"):
         pytest.skip(f"{source} needs DIFFEO_DATA")
     budget = {k: v for k, v in values["training"].items() if k not in ("epochs", "minutes")}
     chosen = recipe(values | {"training": budget | {"steps": 1, "batch_size": 8}})

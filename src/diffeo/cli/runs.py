@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..applications import Reading
-from ..data.strings import is_text
+from ..data.strings import LISTS, is_text
 from ..errors import DataError, SavedModelError
 from ..flow import Flow
 from ..saving import load as load_flow
@@ -73,7 +73,7 @@ def other_data(folder: Path, chosen: Recipe, source: str) -> Recipe:
         "test": None,
         "columns": _columns(folder, chosen) if table else None,
     }
-    text = is_text(Path(source))
+    text = source in LISTS or is_text(Path(source))
     schema = _schema(folder) if text else {}
     changes["alphabet"] = schema.get("alphabet")
     changes["length"] = schema["event_shape"][0] if changes["alphabet"] else None

@@ -20,7 +20,7 @@ from .picture_sets import bsds300_crops, orl_faces
 from .readers import listed, read_npz
 from .schema import Data
 from .stream import SUFFIXES
-from .strings import is_text
+from .strings import LISTS, is_text
 from .suite import SUITE, load_suite
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ _FOLDERS = {"bsds300_crops": "bsds300"}  # where it is not that of the name
 def builtin_names() -> tuple[str, ...]:
     """Names that `load` knows; those of $DIFFEO_DATA are in the list where their folder exists."""
     found = (n for n in _FOLDER_SETS if (_data_folder() / _FOLDERS.get(n, n)).is_dir())
-    return ("digits", *density_names(), *found)
+    lists = (n for n, file in LISTS.items() if (_data_folder() / "strings" / file).is_file())
+    return ("digits", *density_names(), *found, *lists)
 
 
 def load(
@@ -91,10 +92,21 @@ def load(
                 )
         data = _load_builtin(source, seed, levels, size)
         return _giving(data if bits is None else _with_bits(data, bits), given)
-    path = Path(source).expanduser()
+    path = _text_file(source) if source in LISTS else Path(source).expanduser()
     if not path.exists() and path.suffix.lower() not in SUFFIXES and not is_text(path):
         _refuse_name(source)
     return _giving(load_files({"train": path, **files}, options), given)
+
+
+def _text_file(name: str) -> Path:
+    """The file of a list of strings in $DIFFEO_DATA. Raises DataError where it is not there."""
+    path = _data_folder() / "strings" / LISTS[name]
+    if not path.is_file():
+        raise DataError(
+            f"the data set {name!r} needs the file {path}, which is not there; "
+            "set DIFFEO_DATA to the folder that holds strings."
+        )
+    return path
 
 
 def _options(
@@ -317,7 +329,8 @@ def _image_data(
 
 
 def _refuse_name(source: str) -> NoReturn:
-    names = (*builtin_names(), *(name for name in _FOLDER_SETS if name not in builtin_names()))
+    known = builtin_names()
+    names = (*known, *(name for name in (*_FOLDER_SETS, *LISTS) if name not in known))
     raise DataError(
         f"there is no built-in data set and no file {source!r}; {nearest(source, names)}"
     )

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 SUFFIXES = (".txt", ".txt.gz")
+LISTS = {"names": "names_makemore.txt.gz", "words": "words_wamerican.txt.gz"}
+"""Lists of strings by name, in the folder strings of $DIFFEO_DATA."""
 LONGEST = 256
 """The longest line that is taken for a short string where no length is given."""
 

@@ -225,7 +225,7 @@ def _outline(data: Data) -> dict[str, Any]:
         "schema": {
             "columns": None if data.columns is None else list(data.columns),
             "levels": data.levels,
-            "alphabet": data.alphabet,
+            **({} if data.alphabet is None else {"alphabet": data.alphabet}),
             "event_shape": list(data.event_shape),
             "split": {part: len(getattr(data, part)) for part in ("train", "validation", "test")},
         }

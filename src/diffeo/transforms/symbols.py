@@ -21,8 +21,10 @@ from ..properties import UNIT, Domain, Properties
 from .base import Context, Transform
 from .surjective import Dequantize
 
-LEAST = 2e-6
-"""The least probability of a symbol: a bin that float32 tells from its neighbours on [0, 1]."""
+LEAST = 1e-5
+"""The least probability of a symbol: a bin on [0, 1] that the rounding of a network in float32 does not move away."""
+AFTER = 1e-6
+"""The same after the end, where no network has a say."""
 _CERTAIN = 50.0
 
 
@@ -46,7 +48,8 @@ class SymbolAutoregressive(Transform):
     whose probabilities softmax(net) see the symbols before, not where in their bins they are. So z is uniform, and the
     density of x is the probability of the symbols. net: a Conditioner that declares `causal`, from [T, levels]
     (one-hot) to [T, levels], or a callable that makes one, by default `CausalTransformer`. end: a symbol that only
-    itself follows. Every probability is at least LEAST (or 1 % of 1 / levels), so that each bin has an inverse.
+    itself follows. Every probability is at least LEAST, after the end AFTER (or 1 % of 1 / levels), so each bin has
+    an inverse.
 
     The inverse goes place by place. Raises ShapeError for events that are no sequence, ConfigError for another network.
     """
@@ -68,7 +71,7 @@ class SymbolAutoregressive(Transform):
                 f"{self.name} needs 2 or more levels, and an end among them, got {levels}, {end}"
             )
         self.quanta, self.end = levels, end
-        self.least = min(LEAST, 0.01 / levels)
+        self.least, self.after = min(LEAST, 0.01 / levels), min(AFTER, 0.01 / levels)
         shape = (self.event_shape[0], levels)
         self.net = make_net(net, shape, shape, self.context_shape, owner=self.name)
         if not (isinstance(self.net, Conditioner) and getattr(self.net, "causal", False)):
@@ -87,11 +90,13 @@ class SymbolAutoregressive(Transform):
         """P(c_i = k | c_<i), [batch, t, levels], from the first t integer symbols."""
         hot = self._hot(symbols).to(dtype)
         logits = self.net(hot, context).reshape(hot.shape).to(dtype)
-        if self.end is not None:
-            ended = (symbols == self.end).cumsum(1) - (symbols == self.end).to(torch.int64)
-            stop = _CERTAIN * self._hot(torch.full_like(symbols[:1, :1], self.end)).to(dtype)
-            logits = torch.where((ended > 0)[..., None], stop, logits)
-        return logits.softmax(-1) * (1 - self.least * self.quanta) + self.least
+        shares = _at_least(logits, self.least)
+        if self.end is None:
+            return shares
+        ends = (symbols == self.end).to(torch.int64)
+        stop = _CERTAIN * self._hot(torch.full_like(symbols[:, :1], self.end)).to(dtype)
+        ended = (ends.cumsum(1) - ends > 0)[..., None]
+        return torch.where(ended, _at_least(stop, self.after), shares)
 
     def _hot(self, symbols: Tensor) -> Tensor:
         # torch's own one_hot looks at values, which vmap and export refuse.
@@ -141,6 +146,10 @@ class SymbolAutoregressive(Transform):
 
     def extra_repr(self) -> str:
         return f"{self.event_shape}, levels={self.quanta}, end={self.end}"
+
+
+def _at_least(logits: Tensor, least: float) -> Tensor:
+    return logits.softmax(-1) * (1 - least * logits.shape[-1]) + least
 
 
 def _bin(shares: Tensor, symbols: Tensor) -> tuple[Tensor, Tensor]:
