@@ -12,6 +12,7 @@ from typing import Any
 
 from measured_editing import editing
 from measured_images import ablation, dequantization, images
+from measured_translating import translating
 from measured_inference import sbi
 from measured_strings import strings
 
@@ -294,6 +295,7 @@ RENDER: dict[str, Callable[[str], str]] = {
     "dequantization": lambda _: dequantization(stored("dequantization")),
     "editing": lambda arguments: editing(stored("editing"), arguments),
     "strings": lambda arguments: strings(stored("strings"), arguments),
+    "translating": lambda arguments: translating(stored("translating"), arguments),
     "memory": memory,
     "sbi": lambda method: sbi(stored("sbi"), method),
     "stored": number,

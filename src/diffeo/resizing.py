@@ -11,6 +11,7 @@ from torch import nn
 
 from .errors import ConfigError, DiffeoError, ShapeError
 from .flow import Flow
+from .nets.pyramid import Pyramid
 from .parts import Shape, as_shape, describe, rebuild
 
 SHAPES = ("event_shape", "in_shape", "out_shape")
@@ -31,11 +32,15 @@ def resized(flow: Flow, event_shape: Sequence[int]) -> Flow:
         )
     ratio = (Fraction(new[1], old[1]), Fraction(new[2], old[2]))
     tree = describe(flow)
-    if tree.get("embedding") is None:
+    pyramid = isinstance(flow.embedding, Pyramid)
+    if pyramid:
+        tree["embedding"] = _pictures(tree["embedding"], ratio)
+        tree["context_shape"] = _image(tree["context_shape"], ratio)
+    elif tree.get("embedding") is None:
         # The context of a flow is a picture where it is one for the first layer that reads it.
         whole = _scaled({"event_shape": list(old), "context_shape": tree["context_shape"]}, ratio)
         tree["context_shape"] = whole["context_shape"]
-    tree["transform"] = _scaled(tree["transform"], ratio)
+    tree["transform"] = _scaled(tree["transform"], ratio, pyramid)
     tree["base"] = tree["base"] | {"event_shape": _vector(tree["base"]["event_shape"], ratio)}
     try:
         with torch.random.fork_rng(devices=[]):
@@ -69,16 +74,24 @@ def share(source: nn.Module, target: nn.Module) -> None:
                 ours[name] = value
 
 
-def _scaled(tree: Any, ratio: tuple[Fraction, Fraction]) -> Any:
+def _scaled(tree: Any, ratio: tuple[Fraction, Fraction], pyramid: bool = False) -> Any:
+    """A configuration at the other size; pyramid: a dict of contexts holds pictures."""
     if isinstance(tree, list):
-        return [_scaled(v, ratio) for v in tree]
+        return [_scaled(v, ratio, pyramid) for v in tree]
     if not isinstance(tree, dict):
         return tree
-    shapes = (*SHAPES, "context_shape") if _context_is_picture(tree) else SHAPES
+    shapes = (*SHAPES, "context_shape") if pyramid or _context_is_picture(tree) else SHAPES
     return {
-        k: _image(v, ratio) if k in shapes and isinstance(v, list) else _scaled(v, ratio)
+        k: _pictures(v, ratio) if k in shapes else _scaled(v, ratio, pyramid)
         for k, v in tree.items()
     }
+
+
+def _pictures(tree: Any, ratio: tuple[Fraction, Fraction]) -> Any:
+    """Shapes of pictures, and dicts of them, at the other size."""
+    if isinstance(tree, dict):
+        return {k: _pictures(v, ratio) for k, v in tree.items()}
+    return _image(tree, ratio) if isinstance(tree, list) else tree
 
 
 def _context_is_picture(tree: dict[str, Any]) -> bool:

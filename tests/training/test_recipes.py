@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import diffeo
+from diffeo.data.given import given_shape
 from diffeo.errors import ConfigError
 from diffeo.training import run as runs
 from diffeo.training.recipe import read_recipe, recipe
@@ -14,7 +15,8 @@ from diffeo.training.recipe import read_recipe, recipe
 FOLDER = Path(__file__).parents[2] / "recipes"
 FILES = sorted(FOLDER.glob("*.yaml"))
 SHAPES = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32), "digits": (1, 8, 8), "moons": (2,)}
-SHAPES |= {"8gaussians": (2,)}
+SHAPES |= {"8gaussians": (2,), "orl_faces": (1, 64, 64), "bsds300_crops": (3, 32, 32)}
+SETS = ("orl_faces", "bsds300_crops")
 SHAPES |= {"names": (15,), "words": (22,)}
 # Files of the suite that nobody here has: full size only.
 SUITE = {"power": (6,), "gas": (8,), "hepmass": (21,), "miniboone": (43,)}
@@ -29,7 +31,8 @@ SHAPES |= {name: (3, side, side) for name, side in FOLDERS.items()}
 def test_every_recipe_is_valid_and_builds(path):
     chosen = recipe(read_recipe(path))
     small = path.stem.endswith("-small")
-    assert path.stem.removesuffix("-small") == f"{chosen.model}-{chosen.data.source}"
+    given = f"-{chosen.data.given}" if chosen.data.given else ""
+    assert path.stem.removesuffix("-small") == f"{chosen.model}-{chosen.data.source}{given}"
     assert chosen.size == ("small" if small else "paper")
     assert ("Small twin of" if small else "arXiv:") in chosen.description
     assert recipe(read_recipe(path)).to_yaml() == chosen.to_yaml()
@@ -37,7 +40,8 @@ def test_every_recipe_is_valid_and_builds(path):
     # Of several recipes that differ by depth, one deep network is enough to build.
     hyper = chosen.hyper | ({"depth": 1} if chosen.data.source in FOLDERS else {})
     with torch.device("meta"):
-        flow = diffeo.zoo.build(chosen.model, shape, size=chosen.size, **hyper)
+        context = given_shape(shape, chosen.data.given) if given else None
+        flow = diffeo.zoo.build(chosen.model, shape, context, chosen.size, **hyper)
     assert flow.event_shape == shape
 
 
@@ -59,13 +63,17 @@ def test_every_model_has_a_recipe_and_its_small_twin():
 def test_a_step_of_every_small_recipe(path):
     values = read_recipe(path)
     source = values["data"]["source"]
-    if source in ("mnist", "cifar10", "bsds300", "names", "words") and not os.environ.get("DIFFEO_DATA"):
+    if source in ("mnist", "cifar10", "bsds300", "names", "words", *SETS) and not os.environ.get(
+        "DIFFEO_DATA"
+    ):
         pytest.skip(f"{source} needs DIFFEO_DATA")
     budget = {k: v for k, v in values["training"].items() if k not in ("epochs", "minutes")}
     chosen = recipe(values | {"training": budget | {"steps": 1, "batch_size": 8}})
     data = runs.read_data(chosen)
     flow = runs.build_flow(chosen, data)
-    run = diffeo.fit(flow, data.train[:64], steps=1, batch_size=8, progress=False)
+    few = data.train[:64]
+    context = data.context(few)
+    run = diffeo.fit(flow, few, context=context, steps=1, batch_size=8, progress=False)
     assert run.metrics["train"] < float("inf")
 
 

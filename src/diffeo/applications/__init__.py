@@ -19,6 +19,7 @@ from .restoring import Posterior, most_likely, posterior
 from .sampling import sample_table
 from .scoring import Scores, score_table
 from .tables import Reading
+from .translating import colorize, enlarge, read_given
 
 __all__ = [
     "Calibration",
@@ -30,9 +31,11 @@ __all__ = [
     "Reading",
     "Scores",
     "attribute",
+    "colorize",
     "coverage",
     "decode_table",
     "encode_table",
+    "enlarge",
     "evidence",
     "interpolate",
     "keep",
@@ -40,6 +43,7 @@ __all__ = [
     "most_likely",
     "posterior",
     "posterior_predictive",
+    "read_given",
     "read_pictures",
     "sample_table",
     "score_table",

@@ -27,17 +27,23 @@ def read_pictures(files: Sequence[Files] | Files, flow: Flow, *, fit: str | None
     grey or back; None: raise. Raises DataError for a file that is no picture or does not fit, ConfigError for a flow
     over other things than pictures of 1 or 3 channels.
     """
-    levels = _picture_levels(flow)
-    channels, height, width = flow.event_shape
+    return read_as(files, flow.event_shape, picture_levels(flow), fit=fit)
+
+
+def read_as(
+    files: Sequence[Files] | Files, wanted: Sequence[int], levels: int, *, fit: str | None = None
+) -> Tensor:
+    """Picture files as integers [n, *wanted] of so many levels; see `read_pictures`. Raises DataError."""
+    channels, height, width = wanted
     paths = [Path(f) for f in ([files] if isinstance(files, str | os.PathLike) else files)]
     found = [p for path in paths for p in (picture_files(path) if path.is_dir() else [path])]
     if not found:
         raise InputError("no picture is given")
     for path in found:
         shape = picture_shape(path)
-        if fit is None and shape != flow.event_shape:
+        if fit is None and shape != tuple(wanted):
             raise DataError(
-                f"{path} is {_words(shape)}, and the flow takes {_words(flow.event_shape)}: fit it by resize or crop"
+                f"{path} is {_words(shape)}, and the flow takes {_words(wanted)}: fit it by resize or crop"
             )
     table = image_table(
         found[0].parent, found, image_size=(height, width), fit=fit or "resize", channels=channels
@@ -53,7 +59,7 @@ def write_pictures(x: Tensor, out: Files, flow: Flow, *, columns: int | None = N
     out: a name that ends in .png, for one picture, or for a sheet of several, enlarged, `columns` side by side; or a
     folder, which gets 0.png, 1.png, ... Raises InputError for another name.
     """
-    path, scaling = Path(out), Scaling(0.0, _picture_levels(flow) - 1.0)
+    path, scaling = Path(out), Scaling(0.0, picture_levels(flow) - 1.0)
     if path.suffix.lower() == ".png":
         if path.is_dir():
             raise InputError(f"{path} is a folder, expected the name of a file to write")
@@ -84,7 +90,8 @@ def check_pictures_output(out: Files, inputs: Sequence[Files]) -> None:
             raise InputError(f"{out} would write over what is read: choose another name to write")
 
 
-def _picture_levels(flow: Flow) -> int:
+def picture_levels(flow: Flow) -> int:
+    """Number of levels of a flow over pictures of 1 or 3 channels. Raises ConfigError for another flow."""
     levels = flow_levels(flow)
     if levels is None or len(flow.event_shape) != 3 or flow.event_shape[0] not in (1, 3):
         raise ConfigError(

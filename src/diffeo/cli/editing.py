@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -75,8 +76,11 @@ def interpolate(
 ) -> None:
     """Go from one picture to another through pictures that the flow finds likely."""
     from ..applications import interpolate as between
+    from ..errors import InputError
 
     flow, x = _opened(run, [first, second], out, fit)
+    if len(x) != 2:
+        raise InputError(f"a path goes from one picture to another, got {len(x)} pictures")
     _write(between(flow, x[0], x[1], steps, path=path.value), out, flow, as_json, columns=steps)
 
 
@@ -126,7 +130,7 @@ def attribute(
     from ..applications import attribute as direction
     from ..applications import read_pictures, shift
 
-    flow, x = _opened(run, pictures, out, fit)
+    flow, x = _opened(run, pictures, out, fit, [having, lacking])
     kinds = [
         read_pictures(f, flow, fit=None if fit is None else fit.value) for f in (having, lacking)
     ]
@@ -162,14 +166,16 @@ def keep(
     _write(kept, out, flow, as_json)
 
 
-def _opened(run: Path, pictures: list[Path], out: Path, fit: Fit | None) -> tuple[Flow, Tensor]:
-    """The flow, and the pictures that it edits."""
+def _opened(
+    run: Path, pictures: list[Path], out: Path, fit: Fit | None, others: Sequence[Path] = ()
+) -> tuple[Flow, Tensor]:
+    """The flow, and the pictures that it edits. others: what else is read, so that nothing writes over it."""
     from ..applications import read_pictures
     from ..applications.pictures import check_pictures_output
     from .runs import open_flow
 
     flow = open_flow(run).flow
-    check_pictures_output(out, pictures)
+    check_pictures_output(out, [*pictures, *others])
     return flow, read_pictures(pictures, flow, fit=None if fit is None else fit.value)
 
 
@@ -181,3 +187,6 @@ def _write(
     paths = write_pictures(x, out, flow, columns=columns)
     n = f"{len(x)} picture" + ("s" if len(x) > 1 else "")
     say_json({"pictures": len(x), "paths": paths, **facts}) if as_json else say(f"{n}: {out}")
+
+
+from . import restoring, translating  # noqa: E402, F401  (they add their commands)

@@ -196,8 +196,11 @@ def _sizes(event_shape: Shape, scales: int, width: int) -> dict[str, Shape]:
 
 def _prior(net: Any, context_shape: Any) -> Layer:
     """eps = (z - mu(context)) / sigma(context)."""
-    whiten = Inverted(Affine("clamp"))
-    return partial(Elementwise, family=whiten, net=net, context_shape=context_shape)
+
+    def whiten(shape: Shape) -> Transform:
+        return Elementwise(shape, Inverted(Affine("clamp")), net, context_shape=context_shape)
+
+    return whiten
 
 
 def automatic_scales(event_shape: Shape) -> int:

@@ -1,0 +1,41 @@
+"""The tables of the page on colours and larger pictures, from what the script stores."""
+
+import re
+
+from tests.docs.test_measured import ROOT, loaded
+
+VALUE = {"mean": 1.25, "error": 0.5}
+FOUND = {
+    "pictures": 60, "levels": 32, "parameters": 1000, "twin_parameters": 900, "steps": 10, "twin_steps": 10,
+    "seconds": 600.0,
+    "likelihood": dict.fromkeys(("given", "shuffled", "twin", "shuffled_gap", "twin_gap"), VALUE),
+    "baselines": {"bicubic": VALUE},
+    "samples": {"0.7": dict.fromkeys(("mean", "sample", "distance", "consistency"), VALUE)},
+}  # fmt: skip
+
+
+def test_tables():
+    tables = loaded("docs", "measured_translating")
+    document = {"faces": FOUND}
+    likelihood = tables.translating(document, "likelihood faces")
+    assert "| a twin that is given nothing | 1.250 ± 0.500 | 1.250 ± 0.500 |" in likelihood
+    assert "| given its own | 1.250 ± 0.500 | – |" in likelihood
+    assert (
+        "60 test pictures of 32 levels; 1,000 parameters and 10 steps in 10 minutes" in likelihood
+    )
+    text = tables.translating(document, "samples faces")
+    assert "| bicubic | 1.25 ± 0.50 | – | – |" in text
+    assert "| one sample, temperature 0.7 | 1.25 ± 0.50 | 1.2 ± 0.5 | 1.2 ± 0.5 |" in text
+    for table in (likelihood, text):
+        assert len({row.count("|") for row in table.splitlines() if row.startswith("|")}) == 1
+    assert tables.translating(None, "samples faces") == "*not measured yet*"
+
+
+def test_the_page_shows_every_task_of_the_script():
+    script, measured = loaded("scripts", "translating"), loaded("docs", "measured")
+    page = (ROOT / "docs/howto/translating.md").read_text()
+    for task in script.TASKS:
+        assert f"<!-- translating samples {task} -->" in page
+        assert f"<!-- translating likelihood {task} -->" in page
+        assert f"(../images/translating-{task}.png)" in page
+    assert not re.findall(r"<!-- (.*?) -->", measured.on_page_markdown(page))
