@@ -34,12 +34,13 @@ def encode_table(
     Raises DataError for a table that does not fit, InputError for an option that does not.
     """
     path = Path(out)
-    check_flow(flow)
+    reading = reading or Reading()
+    check_flow(flow, reading.given)
     check_rows_output(path, flow.latent_shape, "latents", flat=True)
     check_not_input(path, Path(table).expanduser())
     rows = open_for(flow, table, reading)
     names = column_names(None, math.prod(flow.latent_shape), "z")
-    return _map(flow, rows, path, names, batch_size, progress, inverse=False)
+    return _map(flow, rows, path, names, batch_size, progress, reading)
 
 
 def decode_table(
@@ -62,7 +63,7 @@ def decode_table(
     check_not_input(path, Path(latents).expanduser())
     rows = open_latents(flow, latents)
     names = column_names(columns, flow.event_size, "x")
-    return _map(flow, rows, path, names, batch_size, progress, inverse=True)
+    return _map(flow, rows, path, names, batch_size, progress, None)
 
 
 def _map(
@@ -72,9 +73,10 @@ def _map(
     names: Sequence[str],
     batch_size: int | None,
     progress: Progress | None,
-    *,
-    inverse: bool,
+    reading: Reading | None,
 ) -> Path:
+    """reading: of the events that are encoded; None: latents are decoded."""
+    inverse = reading is None
     size = default_batch(flow) if batch_size is None else batch_size
     check_whole("batch_size", size, 1)
     flow.eval()
@@ -87,7 +89,8 @@ def _map(
                 rows = rows.reshape(-1, *flow.latent_shape)
             if rows.is_floating_point():
                 rows = rows.to(flow.dtype)
-            write(map_rows(flow, rows, inverse=inverse).cpu().numpy())
+            context = None if reading is None else reading.context(rows)
+            write(map_rows(flow, rows, context=context, inverse=inverse).cpu().numpy())
             done += len(x)
             if progress is not None:
                 progress(done, table.rows)
