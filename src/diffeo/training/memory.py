@@ -74,7 +74,7 @@ def _reversible(
         kept: list[Step] = []
         for step in steps:
             # Preprocessing in front of all parameters is not recomputed.
-            learned = learned or bool(trained(step))
+            learned = learned or bool(trained(step.parameters))
             before = before if learned and kept else state
             if learned:
                 kept.append(step)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -34,9 +35,8 @@ class _Fitted(Transform):
         self.register_buffer("initialized", torch.tensor(False))
 
     def _expand(self, log_slope: Tensor, x: Tensor, sign: int) -> Tensor:
-        return sign * sum_event(log_slope.expand(self.event_shape)[None]).to(x.dtype).expand(
-            x.shape[0]
-        )
+        positions = math.prod(self.event_shape) // max(log_slope.numel(), 1)
+        return (sign * positions * log_slope.sum()).to(x.dtype).expand(x.shape[0])
 
     def _fit(self, mean: Tensor, std: Tensor) -> None:
         """Store the statistics."""

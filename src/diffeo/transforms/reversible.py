@@ -213,24 +213,25 @@ def _check_same(before: Sequence[Tensor], now: Sequence[Tensor]) -> None:
             )
 
 
-def trained(step: Step) -> list[nn.Parameter]:
-    """The parameters of a step that want a gradient."""
-    return [p for p in step.parameters if p.requires_grad]
+def trained(parameters: Sequence[nn.Parameter]) -> list[nn.Parameter]:
+    """Those that want a gradient."""
+    return [p for p in parameters if p.requires_grad]
 
 
 def _reversible(
     steps: Sequence[Step], state: State, context: Context
 ) -> tuple[State, Tensor | None]:
     given = _tensors(context)
+    seen = [s.parameters for s in steps]
     start = 0
     if not any(t.requires_grad for t in (*state, *given)):
         # Preprocessing of the data has no gradient to anything, and nothing to recompute.
-        start = next((i for i, s in enumerate(steps) if trained(s)), len(steps))
+        start = next((i for i, ps in enumerate(seen) if trained(ps)), len(steps))
     state, before = _plain(steps[:start], state, context)
     if start == len(steps):
         return state, before
-    parameters = list(dict.fromkeys(p for s in steps[start:] for p in trained(s)))
-    seen = [s.parameters for s in steps[start:]]
+    seen = seen[start:]
+    parameters = list(dict.fromkeys(p for ps in seen for p in trained(ps)))
     node = _Run(steps[start:], len(state), context, len(given), parameters, seen)
     *after, total = _Recomputed.apply(node, *state, *given, *parameters)  # type: ignore[no-untyped-call]
     return tuple(after), _add(before, total)
@@ -252,7 +253,7 @@ class _Run:
     context: Context
     contexts: int
     parameters: Sequence[nn.Parameter]
-    seen: Sequence[Sequence[Tensor]]
+    seen: Sequence[Sequence[nn.Parameter]]
 
 
 class _Recomputed(torch.autograd.Function):
@@ -305,10 +306,11 @@ class _Recomputed(torch.autograd.Function):
             for step, seen, generator in zip(
                 reversed(run.steps), reversed(run.seen), reversed(ctx.generators), strict=True
             ):
-                _check_same(seen, step.parameters)
+                now = step.parameters
+                _check_same(seen, now)
                 if generator is not None:
                     set_generator(device, generator)
-                wrt: list[Tensor] = [*wanted, *trained(step)]
+                wrt: list[Tensor] = [*wanted, *trained(now)]
                 state, grads, found = step.pull(state, grads, ladj_grad, wrt, given)
                 for t, g in zip(wrt, found, strict=True):
                     if g is not None:
