@@ -14,6 +14,7 @@ from measured_editing import editing
 from measured_images import ablation, dequantization, images
 from measured_translating import translating
 from measured_inference import sbi
+from measured_restoring import restoring
 from measured_strings import strings
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
@@ -294,6 +295,7 @@ RENDER: dict[str, Callable[[str], str]] = {
     "ablation": lambda _: ablation(stored("ablation")),
     "dequantization": lambda _: dequantization(stored("dequantization")),
     "editing": lambda arguments: editing(stored("editing"), arguments),
+    "restoring": lambda arguments: restoring(stored("restoring"), arguments),
     "strings": lambda arguments: strings(stored("strings"), arguments),
     "translating": lambda arguments: translating(stored("translating"), arguments),
     "memory": memory,

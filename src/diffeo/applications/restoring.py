@@ -63,7 +63,7 @@ def most_likely(
     sigma: Any,
     *,
     context: Any = None,
-    steps: int = 400,
+    steps: int = 200,
     lr: float = 0.05,
     start: Tensor | None = None,
 ) -> Tensor:

@@ -78,7 +78,8 @@ def inpaint(
     sigma = torch.where(hidden, math.inf, 0.0)
     found, told = _restored(flow, x, sigma, most_likely, chains, draws, warmup, seed)
     restored = torch.where(hidden, found[0], x.to(found[0].dtype))
-    _show(flow, pictures, (restored, found[1]), out, uncertainty, told, as_json)
+    deviation = None if found[1] is None else found[1] * hidden
+    _show(flow, pictures, (restored, deviation), out, uncertainty, told, as_json)
 
 
 @edit.command(epilog=example("diffeo edit denoise runs/faces a.png --sigma 40 --out clean.png"))
