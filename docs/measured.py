@@ -10,12 +10,13 @@ from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
 
+from measured_anomaly import anomaly
 from measured_editing import editing
 from measured_images import ablation, dequantization, images
-from measured_translating import translating
 from measured_inference import sbi
 from measured_restoring import restoring
 from measured_strings import strings
+from measured_translating import translating
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 MISSING = "*not measured yet*"
@@ -294,10 +295,11 @@ RENDER: dict[str, Callable[[str], str]] = {
     "images": lambda data: images(stored(IMAGES[data]), data),
     "ablation": lambda _: ablation(stored("ablation")),
     "dequantization": lambda _: dequantization(stored("dequantization")),
+    "anomaly": lambda arguments: anomaly(stored("anomaly"), arguments),
     "editing": lambda arguments: editing(stored("editing"), arguments),
     "restoring": lambda arguments: restoring(stored("restoring"), arguments),
-    "strings": lambda arguments: strings(stored("strings"), arguments),
     "translating": lambda arguments: translating(stored("translating"), arguments),
+    "strings": lambda arguments: strings(stored("strings"), arguments),
     "memory": memory,
     "sbi": lambda method: sbi(stored("sbi"), method),
     "stored": number,

@@ -32,8 +32,8 @@ class Evidence:
     """What a flow and a lossless code say of n events of D entries.
 
     bits: [n, levels], fine to coarse, -log2 of the density that a level contributes, over D; their sum is -log2 p / D.
-    norms: [n, levels], the mean square of a level's latents, 1 on average under the flow. code: [n], length of the
-    shortest lossless code in bits, over D; None for events that are no pictures of at most 256 levels.
+    norms: [n, levels], the mean square of a level's latents, 1 on average under the flow. code: [n], length of a
+    PNG in bits, over D; None for events that are no pictures of at most 256 levels.
     """
 
     bits: Tensor
@@ -87,9 +87,9 @@ STATISTICS = {
     "norm": Statistic(lambda found: found.norms, "far", "distance of the latents' mean squares"),
     "combined": Statistic(_everything, "far", "distance of all numbers together"),
 }
-"""By name. log_prob: Bishop, 1994. typicality: Nalisnick et al., 2019, arXiv:1906.02994. complexity: Serra et al., 2020,
-arXiv:1909.11480. coarse and levels: Schirrmeister et al., 2020, arXiv:2006.10848. combined: after Morningstar et al.,
-Density of states estimation, 2021, arXiv:2006.09273, with a Gaussian for the density of the statistics."""
+"""By name. log_prob: Bishop, 1994. typicality: Nalisnick et al., 2019, arXiv:1906.02994, for one event. complexity:
+Serra et al., 2020, arXiv:1909.11480. coarse, levels: Schirrmeister et al., 2020, arXiv:2006.10848. combined: after
+Morningstar et al., 2021, arXiv:2006.09273 (DoSE), with a Gaussian for the density of the statistics."""
 
 
 @torch.no_grad()
@@ -133,7 +133,7 @@ def evidence(
         if progress is not None:
             progress(sum(map(len, found)), len(x))
     log_p, squares = torch.cat(found).unbind(-1)
-    return Evidence(-log_p / (flow.event_size * math.log(2)), squares, _shortest_code(flow, x))
+    return Evidence(-log_p / (flow.event_size * math.log(2)), squares, _code_lengths(flow, x))
 
 
 class Detector:
@@ -167,7 +167,7 @@ class Detector:
         values = self._values(found)
         if self.statistic.strange == "high":
             return values[:, 0]
-        return _distance(values, *_moments(self.reference)).nan_to_num(math.inf)
+        return _distance(values, *_moments(self.reference)).nan_to_num(math.inf, math.inf)
 
     def p_value(self, found: Evidence) -> Tensor:
         """The share of an event and the reference together that is at least as strange as the event, [n].
@@ -183,7 +183,9 @@ class Detector:
         return torch.where(values.isfinite().all(1), torch.cat(p), lowest)
 
     def _values(self, found: Evidence) -> Tensor:
-        return self.statistic.numbers(found).double()
+        values = self.statistic.numbers(found).double()
+        # What the flow finds impossible is strange by every statistic.
+        return values.masked_fill(~found.bits.isfinite().all(1, keepdim=True), math.inf)
 
     def _share(self, values: Tensor) -> Tensor:
         """[m], of values [m, k]."""
@@ -267,21 +269,23 @@ def _repeated(noise: Noise, i: int, n: int) -> Noise:
     return noise[i : i + 1].expand(n, *noise.shape[1:])
 
 
-def _shortest_code(flow: Flow, x: Tensor) -> Tensor | None:
+def _code_lengths(flow: Flow, x: Tensor) -> Tensor | None:
+    """Bits of a PNG of every picture, over D; of three channels: the second, and what the others are above it."""
     levels = flow_levels(flow)
     if levels is None or levels > 256 or len(flow.event_shape) != 3:
         return None
-    bytes_ = torch.tensor([_png_bytes(picture) for picture in x.cpu().numpy()])
-    return 8 * bytes_.double() / flow.event_size
+    planes = x.to(torch.uint8).cpu()
+    if planes.shape[1] == 3:
+        red, green, blue = planes.unbind(1)
+        # Modulo 256, so nothing is lost; what is grey costs a third.
+        planes = torch.stack((green, red - green, blue - green), 1)
+    lengths = [_png_bytes(picture) for picture in planes.flatten(1, 2).numpy()]
+    return 8 * torch.tensor(lengths).double() / flow.event_size
 
 
 def _png_bytes(picture: Any) -> int:
-    """Length of a PNG [C, H, W]; other than three channels lie below each other."""
     from PIL import Image
 
-    array = (
-        picture.transpose(1, 2, 0) if len(picture) == 3 else picture.reshape(-1, picture.shape[-1])
-    )
     buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, "PNG", optimize=True)
+    Image.fromarray(picture).save(buffer, "PNG", optimize=True)
     return len(buffer.getvalue())

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
+# A JPEG of several pictures is a photograph with its preview or depth.
+_MOVING = ("GIF", "PNG", "WEBP", "TIFF")
 _CHANNELS = {"1": 1, "L": 1, "LA": 1, "P": 3, "PA": 3, "RGB": 3, "RGBA": 3}
 
 
@@ -103,10 +105,13 @@ def _header(path: Path) -> tuple[tuple[int, int], int]:
             # Pillow would cut 16-bit colours down to 8 bits without a word.
             deep = any("16" in str(tile[3]) for tile in image.tile)
             turned = image.getexif().get(0x0112) in _TURNED
+            frames = getattr(image, "n_frames", 1) if image.format in _MOVING else 1
     except OSError as error:
         raise _unreadable(path, error) from error
     except (SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise _unreadable(path, error) from error
+    if frames > 1:
+        raise DataError(f"{path} is an animation of {frames} pictures, expected one.")
     if deep or mode not in _CHANNELS:
         what = "16-bit" if deep or mode.startswith("I") else mode
         raise DataError(
