@@ -128,7 +128,6 @@ class Run:
     """A flow with its reference and its ordinary pictures; what it says of them is computed when it is asked for."""
 
     def __init__(self, folder: str) -> None:
-        import diffeo
         from diffeo.pretrained import located
         from diffeo.training.run import open_run, read_data
 
@@ -139,7 +138,6 @@ class Run:
         self.bits = results["rows"][0]["bits"]
         self.reference = some(self.data.validation, MOST)
         self.ordinary = some(self.data.test, MOST)
-        assert diffeo.__version__
 
     def evidence(self, x: Any) -> Any:
         from diffeo.applications.anomaly import evidence
@@ -230,14 +228,15 @@ def add(folder: str, again: bool) -> None:
     run = Run(folder)
     document = read("anomaly")
     found = {} if again else document.get("runs", {}).get(run.name, {})
-    facts = {"model": run.model, "test_bits": run.bits, "reference": len(run.reference)}
+    facts = {"folder": folder, "model": run.model, "test_bits": run.bits}
+    facts["reference"] = len(run.reference)
     if found.get("test_bits") != run.bits:
         found = {}
     sets = strange(run)
 
     def store() -> None:
         runs = read("anomaly").get("runs", {}) | {run.name: found}
-        command = "python scripts/anomaly.py " + " ".join(runs)
+        command = "python scripts/anomaly.py " + " ".join(r["folder"] for r in runs.values())
         write("anomaly", provenance(command) | {"alpha": ALPHA, "draws": DRAWS, "runs": runs})
 
     if "ordinary" not in found:

@@ -2,10 +2,12 @@
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from tests.docs.test_measured import loaded
 
 import diffeo
 from diffeo.applications import Detector, Evidence, evidence
@@ -238,3 +240,38 @@ def test_mistakes_are_one_sentence(glow):
         with pytest.raises(kind, match=words) as caught:
             call()
         assert isinstance(caught.value, DiffeoError)
+
+
+# -- the measurement --------------------------------------------------------------------------------------------------
+
+
+def test_a_row_of_the_measurement_is_a_line_of_the_page(digits):
+    script, tables = loaded("scripts", "anomaly"), loaded("docs", "measured_anomaly")
+    run = SimpleNamespace(name="digits", evidence=lambda x: digits[1]["noise"])
+    detectors = {name: Detector(digits[0], name) for name in STATISTICS}
+    run.known = detectors, digits[1]["ordinary"]
+    row, ordinary = script.measure(run, "noise"), script.measure(run)
+    assert row["auroc"]["combined"] == (1.0, 0.0)
+    assert sum(row["histogram"]) == row["pictures"] == 20
+    facts = {"model": "glow", "reference": 140}
+    document = {"runs": {"digits": facts | {"ordinary": ordinary, "sets": {"noise": row}}}}
+    text = tables.anomaly(document, "auroc digits")
+    assert f"| noise | {row['bits']:.2f} | 1.000 ± 0.000 |" in text
+    assert "| noise | 100.0 % |" in tables.anomaly(document, "flagged digits")
+    assert tables.anomaly(document, "auroc mnist") == "*not measured yet*"
+    assert set(tables.STATISTICS) == set(STATISTICS)
+
+
+def test_strange_sets_are_brought_to_the_events_of_a_flow():
+    script = loaded("scripts", "anomaly")
+    ink = np.zeros((2, 28, 28, 1), np.uint8)
+    ink[:, 10:18, 10:18] = 255
+    framed = script.fitted(ink, (3, 32, 32), 256, framed=True)
+    assert framed.shape == (2, 3, 32, 32)
+    assert (framed[:, :, 12:20, 12:20] == 255).all()
+    assert framed.sum() == 2 * 3 * 64 * 255
+    assert script.fitted(ink, (1, 8, 8), 17, framed=True).max() == 16
+    smooth = script.blurred(framed)
+    assert smooth.dtype == torch.uint8
+    assert smooth.max() == 255
+    assert smooth.double().std() < framed.double().std()

@@ -40,6 +40,16 @@ def test_files_and_events(pictures):
     assert read_pictures(pictures[0].parent, flow).equal(x)
 
 
+def test_bits_are_dropped_as_in_training(tmp_path):
+    grey = np.arange(64).reshape(8, 8).astype(np.uint8) * 4
+    Image.fromarray(grey).save(tmp_path / "a.png")
+    flow = diffeo.zoo.build("nice", (1, 8, 8), size="tiny", levels=32)
+    x = read_pictures(tmp_path / "a.png", flow)
+    np.testing.assert_array_equal(x[0, 0], grey >> 3)
+    (again,) = write_pictures(x, tmp_path / "b.png", flow)
+    assert read_pictures(again, flow).equal(x)
+
+
 def test_a_path(pictures, tmp_path, diffeo_command, capsys):
     args = ["edit", "interpolate", RUN, *pictures[:2], "--steps", 3]
     assert diffeo_command(*args, "--out", tmp_path / "path", "--json") == 0
@@ -95,3 +105,147 @@ def test_what_is_read_stays(pictures, tmp_path, refused, table_run):
     assert "integer pictures" in refused(
         "keep", table_run, pictures[0], "--out", tmp_path / "o.png"
     )
+
+
+# -- every verb on wrong files ----------------------------------------------------------------------------------------
+
+GREY, COLOUR = (1, 8, 8), (3, 8, 8)
+# What follows the run: the picture that is tried, and what else the verb takes.
+VERBS = {
+    "interpolate": lambda tried, good: [tried, good],
+    "manifold": lambda tried, good: [good, good, good, tried],
+    "attribute": lambda tried, good: [good, "--having", tried, "--lacking", good],
+    "keep": lambda tried, good: [good, tried],
+    "inpaint": lambda tried, good: [tried, "--box", "0,0,2,2", "--map"],
+    "inpaint by a mask": lambda tried, good: [good, "--mask", tried, "--map"],
+    "denoise": lambda tried, good: [tried, "--sigma", 40, "--map"],
+    "colorize": lambda tried, good: [tried],
+    "enlarge": lambda tried, good: [tried],
+    "anomaly": lambda tried, good: [good, tried],
+    "score": lambda tried, good: [tried],
+}
+# Their messages about sizes and kinds are others: a mask may be in colour, a folder has one shape.
+LOOSE = ("inpaint by a mask", "score")
+WRONG = {
+    "large": "9x8",
+    "colour": "colour",
+    "clear": "transparent",
+    "deep": "16-bit",
+    "text": "no PNG or JPEG",
+    "empty": "empty",
+    "cut": "not a readable picture",
+    "animation": "animation",
+    "nothing": "no file",
+    "no-pictures": "no picture",
+}
+
+
+@pytest.fixture(scope="module")
+def wrong_files(tmp_path_factory):
+    """Files that are no 8x8 grey picture, by kind, and a good one."""
+    folder = tmp_path_factory.mktemp("wrong")
+    grey = np.random.default_rng(0).integers(0, 256, (8, 8)).astype(np.uint8)
+    made = {kind: folder / f"{kind}.png" for kind in (*WRONG, "good")}
+    Image.fromarray(grey).save(made["good"])
+    Image.new("L", (8, 9)).save(made["large"])
+    Image.new("RGB", (8, 8)).save(made["colour"])
+    Image.new("LA", (8, 8)).save(made["clear"])
+    Image.fromarray(grey.astype(np.uint16) * 257).save(made["deep"])
+    made["text"].write_text("no picture")
+    made["empty"].touch()
+    made["cut"].write_bytes(made["good"].read_bytes()[:70])
+    frames = [Image.fromarray(grey), Image.fromarray(255 - grey)]
+    frames[0].save(made["animation"], "GIF", save_all=True, append_images=frames[1:])
+    made["no-pictures"] = folder / "no-pictures"
+    made["no-pictures"].mkdir()
+    (made["no-pictures"] / "readme.txt").write_text("no picture")
+    return made
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """By verb, a flow that the verb takes."""
+    folder = tmp_path_factory.mktemp("runs")
+
+    def glow(name, shape, context_shape=None):
+        flow = diffeo.zoo.build("glow", shape, context_shape, size="tiny", levels=256, scales=2)
+        return flow.save(folder / name)
+
+    plain = glow("plain", GREY)
+    others = {
+        "colorize": glow("colours", COLOUR, GREY),
+        "enlarge": glow("larger", (1, 16, 16), GREY),
+    }
+    return dict.fromkeys(VERBS, plain) | others
+
+
+def arguments(verb, run, tried, good, out):
+    name = verb.split()[0]
+    group = [] if name in ("anomaly", "score") else ["edit"]
+    return [*group, name, run, *VERBS[verb](tried, good), "--out", out]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_wrong_files(verb, wrong_files, runs, tmp_path, diffeo_command, capsys):
+    """One sentence that names the file, exit code 2, and nothing is written."""
+    out = tmp_path / ("out.csv" if verb in ("anomaly", "score") else "out.png")
+    for kind, words in WRONG.items():
+        tried = wrong_files[kind]
+        if verb == "score" and tried.is_file():
+            # Scores are of whole folders.
+            inside = tmp_path / kind / tried.name
+            inside.parent.mkdir()
+            inside.write_bytes(tried.read_bytes())
+            tried = inside.parent
+        args = arguments(verb, runs[verb], tried, wrong_files["good"], out)
+        code = diffeo_command(*args)
+        text = " ".join(capsys.readouterr().err.split())
+        assert code == 2, (kind, text)
+        assert text.startswith("error: "), text
+        assert str(tried) in text, text
+        assert verb in LOOSE or words in text, text
+        assert not out.exists()
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_what_is_read_is_never_written(verb, wrong_files, runs, tmp_path, diffeo_command, capsys):
+    """Not the picture, and not the folder that it is in."""
+    good = tmp_path / "in" / ("good.csv" if verb in ("anomaly", "score") else "good.png")
+    good.parent.mkdir()
+    before = wrong_files["good"].read_bytes()
+    good.write_bytes(before)
+    read = good.parent if verb == "score" else good
+    for out in (good, good.parent):
+        args = arguments(verb, runs[verb], read, wrong_files["good"], out)
+        assert diffeo_command(*args) == 2
+        text = " ".join(capsys.readouterr().err.split())
+        assert text.startswith("error: "), text
+        assert [p.name for p in good.parent.iterdir()] == [good.name]
+        assert good.read_bytes() == before
+
+
+@pytest.mark.parametrize("verb", [*VERBS, "sample"])
+def test_runs_that_are_not_there(verb, wrong_files, tmp_path, diffeo_command, capsys):
+    good, out = wrong_files["good"], tmp_path / "out.png"
+    for run, words in ((tmp_path / "none", "no run folder"), (good.parent, "is no run folder")):
+        args = ["sample", run, "--out", out] if verb == "sample" else None
+        assert diffeo_command(*(args or arguments(verb, run, good, good, out))) == 2
+        text = " ".join(capsys.readouterr().err.split())
+        assert text.startswith("error: "), text
+        assert words in text, text
+
+
+def test_samples_are_written_where_they_can_be(runs, tmp_path, diffeo_command, capsys):
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "file").touch()
+    wrong = {
+        tmp_path / "folder.png": "is a folder",
+        tmp_path / "out.gif": "samples are written as",
+        tmp_path / "out.csv": "only vectors make a .csv",
+        tmp_path / "file" / "out.png": "cannot",
+    }
+    for out, words in wrong.items():
+        assert diffeo_command("sample", runs["keep"], "-n", 2, "--out", out) == 2
+        text = " ".join(capsys.readouterr().err.split())
+        assert text.startswith("error: "), text
+        assert words in text, text

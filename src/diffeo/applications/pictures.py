@@ -23,9 +23,9 @@ Files = str | os.PathLike[str]
 def read_pictures(files: Sequence[Files] | Files, flow: Flow, *, fit: str | None = None) -> Tensor:
     """Picture files, or those of a folder in the order of their names, as events [n, *event_shape] of a flow.
 
-    8-bit values become the flow's levels by rounding. fit: resize, or crop, what has another size, and turn colour to
-    grey or back; None: raise. Raises DataError for a file that is no picture or does not fit, ConfigError for a flow
-    over other things than pictures of 1 or 3 channels.
+    8-bit values become 2^bits levels as in training, floor(x / 2^(8 - bits)), and other levels by rounding. fit:
+    resize, or crop, what has another size, and turn colour to grey or back; None: raise. Raises DataError for a file
+    that is no picture or does not fit, ConfigError for a flow over other things than pictures of 1 or 3 channels.
     """
     return read_as(files, flow.event_shape, picture_levels(flow), fit=fit)
 
@@ -50,7 +50,9 @@ def read_as(
     )
     blocks = [torch.from_numpy(block.values) for block in table.blocks(0, len(found))]
     x = torch.cat(blocks)
-    return x if levels == 256 else (x.double() * ((levels - 1) / 255)).round().to(torch.uint8)
+    if 256 % levels == 0:
+        return x // (256 // levels)
+    return (x.double() * ((levels - 1) / 255)).round().to(torch.uint8)
 
 
 def write_pictures(x: Tensor, out: Files, flow: Flow, *, columns: int | None = None) -> list[Path]:
