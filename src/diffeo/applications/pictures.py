@@ -62,9 +62,8 @@ def write_pictures(x: Tensor, out: Files, flow: Flow, *, columns: int | None = N
     folder, which gets 0.png, 1.png, ... Raises InputError for another name.
     """
     path, scaling = Path(out), Scaling(0.0, picture_levels(flow) - 1.0)
+    _check_name(path)
     if path.suffix.lower() == ".png":
-        if path.is_dir():
-            raise InputError(f"{path} is a folder, expected the name of a file to write")
         content = (
             _png(x[0], scaling)
             if len(x) == 1
@@ -73,8 +72,6 @@ def write_pictures(x: Tensor, out: Files, flow: Flow, *, columns: int | None = N
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, content)
         return [path]
-    if path.suffix or path.is_file():
-        raise InputError(f"pictures are written as .png or into a folder, got {path.name!r}")
     path.mkdir(parents=True, exist_ok=True)
     digits = len(str(len(x) - 1))
     paths = [path / f"{i:0{digits}d}.png" for i in range(len(x))]
@@ -84,12 +81,24 @@ def write_pictures(x: Tensor, out: Files, flow: Flow, *, columns: int | None = N
 
 
 def check_pictures_output(out: Files, inputs: Sequence[Files]) -> None:
-    """Raise InputError for an output that would replace a picture that is read, or stand in a folder of them."""
+    """Raise InputError for an output that would replace a picture that is read, or stand in a folder of them.
+
+    Also for a name that `write_pictures` refuses, so that nothing is computed in vain.
+    """
+    _check_name(Path(out))
     path = Path(out).resolve()
     for given in inputs:
         source = Path(given).resolve()
         if path == source or source in path.parents or (path.is_dir() and path in source.parents):
             raise InputError(f"{out} would write over what is read: choose another name to write")
+
+
+def _check_name(path: Path) -> None:
+    if path.suffix.lower() == ".png":
+        if path.is_dir():
+            raise InputError(f"{path} is a folder, expected the name of a file to write")
+    elif path.suffix or path.is_file():
+        raise InputError(f"pictures are written as .png or into a folder, got {path.name!r}")
 
 
 def picture_levels(flow: Flow) -> int:
