@@ -123,7 +123,9 @@ class Column:
         if self.kind == "positive":
             return "above 0"
         plain = self.plain()
-        return "" if self.kind == "continuous" else f"{plain['low']} to {plain['high']}"
+        low, high = plain.get("low"), plain.get("high")
+        shown = (v if isinstance(v, str) else f"{v:.10g}" for v in (low, high) if v is not None)
+        return " to ".join(shown)
 
     def plain(self) -> dict[str, Any]:
         """The column as a mapping without its name, dates as text, defaults left out."""

@@ -12,13 +12,14 @@ from .data import Data
 from .errors import InputError
 from .flow import Flow
 from .report import Row
-from .transforms import VariationalDequantize
+from .transforms import TypedColumns, VariationalDequantize
 from .transforms.base import Context
 
 LOG2 = math.log(2)
 _CHUNK_ENTRIES = 2**22
 _ROWS_WITH_NOISE = 20_000
 _WIDEST_COVARIANCE = 4096
+_COPULA_ROWS = 2**16
 
 
 def part(data: Data, split: str) -> Tensor:
@@ -52,9 +53,10 @@ def evaluate(
     x = part(data, split)
     generator = torch.Generator(flow.device).manual_seed(seed)
 
-    def scores(rows: Tensor) -> Tensor:
-        rows = rows.to(flow.device)
-        given = data.context(rows)
+    def scores(start: int) -> Tensor:
+        rows = x[start : start + batch_size].to(flow.device)
+        given = data.context_rows(split, start, start + batch_size)
+        given = None if given is None else given.to(flow.device)
         if importance is None:
             return flow.log_prob(rows, given, generator=generator).double().cpu()
         return importance_weighted(
@@ -67,7 +69,7 @@ def evaluate(
     each = torch.zeros(len(x), dtype=torch.float64)
     with torch.no_grad():
         for _ in range(times):
-            each += torch.cat([scores(rows) for rows in x.split(batch_size)]) / times
+            each += torch.cat([scores(i) for i in range(0, len(x), batch_size)]) / times
     if importance is not None:
         kind = f"importance-weighted bound, K = {importance}"
         return row(name, -each, data, kind=kind, note=f"K draws of {_noise(flow)} an example")
@@ -144,6 +146,8 @@ def baselines(
 
     The Gaussian is left out above 4096 entries, where its covariance would not fit. None sees what a model is given.
     """
+    if data.schema is not None:
+        return [_gaussian_copula(data, split, draws, seed)]
     train, test = data.train.flatten(1), part(data, split).flatten(1)
     rows = []
     if data.levels is not None:
@@ -162,6 +166,35 @@ def baselines(
             row("the true density", nats, data, kind="exact", note="no model can be better")
         )
     return rows
+
+
+def _gaussian_copula(data: Data, split: str, draws: int | None, seed: int) -> Row:
+    """Marginals as TypedColumns fits them, and a full-covariance Gaussian of what it makes of the columns."""
+    assert data.schema is not None
+    layer = TypedColumns(data.schema).double()
+    test, train = part(data, split), data.train[:_COPULA_ROWS].double()
+    generator = torch.Generator().manual_seed(seed)
+
+    def latent(x: Tensor) -> tuple[Tensor, Tensor]:
+        noise = layer.draw(len(x), generator=generator, like=x)
+        z, ladj = layer(x, None, noise)
+        return z, ladj
+
+    with torch.no_grad():
+        layer.initialize(train)
+        z, _ = latent(train)
+        covariance = z.T.cov().reshape(z.shape[1], -1)
+        covariance = covariance + 1e-6 * torch.eye(z.shape[1], dtype=z.dtype)
+        normal = torch.distributions.MultivariateNormal(z.mean(0), covariance)
+        times = _draws(draws, test) if layer.stochastic else 1
+        nats = torch.zeros(len(test), dtype=torch.float64)
+        for _ in range(times):
+            found = (latent(x) for x in _chunks(test))
+            nats -= torch.cat([normal.log_prob(z) + ladj for z, ladj in found]) / times
+    note = "fitted marginals, Gaussian dependence" + (
+        f"; {_note(times)}" if layer.stochastic else ""
+    )
+    return row("Gaussian copula", nats, data, kind=layer.properties.kind, note=note)
 
 
 def _draws(draws: int | None, rows: Tensor) -> int:

@@ -13,11 +13,13 @@ from .inference import (
     posterior_predictive,
     simulation_based_calibration,
 )
+from .imputing import Imputed, impute, impute_table
 from .latents import attribute, interpolate, manifold, shift
 from .pictures import read_pictures, write_pictures
 from .restoring import Posterior, most_likely, posterior
 from .sampling import sample_table
 from .scoring import Scores, score_table
+from .synthesis import Violation, check_table, flow_schema, synthesize
 from .tables import Reading
 from .translating import colorize, enlarge, read_given
 
@@ -26,17 +28,23 @@ __all__ = [
     "Coverage",
     "Detector",
     "Evidence",
+    "Imputed",
     "Posterior",
     "Predictive",
     "Reading",
     "Scores",
+    "Violation",
     "attribute",
+    "check_table",
     "colorize",
     "coverage",
     "decode_table",
     "encode_table",
     "enlarge",
     "evidence",
+    "flow_schema",
+    "impute",
+    "impute_table",
     "interpolate",
     "keep",
     "manifold",
@@ -49,5 +57,6 @@ __all__ = [
     "score_table",
     "shift",
     "simulation_based_calibration",
+    "synthesize",
     "write_pictures",
 ]

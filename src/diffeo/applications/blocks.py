@@ -64,16 +64,22 @@ def log_prob_rows(
 
 @torch.no_grad()
 def sample_rows(
-    flow: Flow, start: int, stop: int, *, seed: int = 0, temperature: float = 1.0
+    flow: Flow,
+    start: int,
+    stop: int,
+    *,
+    context: Tensor | None = None,
+    seed: int = 0,
+    temperature: float = 1.0,
 ) -> Tensor:
-    """Samples number start to stop - 1, [stop - start, *event_shape]."""
+    """Samples number start to stop - 1, [stop - start, *event_shape]; context: as many rows."""
     size = block_rows(flow)
     pieces = []
-    for block, _, inside in _blocks(start, stop, size):
+    for block, rows, inside in _blocks(start, stop, size):
         z = flow.base.sample(
             size, temperature=temperature, generator=_generator(flow, seed, 0, block)
         )
-        pieces.append(flow.decode(z[inside]))
+        pieces.append(flow.decode(z[inside], None if context is None else context[rows]))
     return torch.cat(pieces)
 
 

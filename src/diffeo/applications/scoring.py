@@ -21,6 +21,7 @@ from ..errors import DataError, InputError
 from ..files import write_atomically
 from ..flow import Flow
 from ..parts import describe
+from ..transforms.typed_columns import typed_columns
 from .blocks import check_flow, check_whole, default_batch, log_prob_rows
 from .kept import check_kept, kept_columns, narrow
 from .outputs import check_not_input, check_suffix, settle, table_output
@@ -82,7 +83,7 @@ def score_table(
     path, source = Path(out), Path(table).expanduser()
     check_suffix(path, (".parquet", ".csv"), "scores")
     check_not_input(path, source)
-    check_flow(flow, None if reading is None else reading.given)
+    check_flow(flow, "columns" if typed_columns(flow) is not None else (reading or Reading()).given)
     check_engine(engine)
     check_whole("draws", draws, 1)
     check_whole("seed", seed, 0)
@@ -90,7 +91,8 @@ def score_table(
     check_whole("batch_size", size, 1)
     flow.eval()
     opened = open_for(flow, source, reading)
-    check_kept(source, keep, ("row", "log_prob"))
+    typed = typed_columns(flow) is not None
+    check_kept(source, keep, ("row", "log_prob", *(("kind",) if typed else ())))
     job = _Job(
         path,
         source,
@@ -114,7 +116,10 @@ def score_table(
         make = partial(_Scorer, flow, source, reading, size, seed, draws)
         kept = kept_columns(source, keep, size, starts[0]) if keep else None
         for start, log_prob in zip(starts, ordered_map(make, starts, engine), strict=True):
-            job.store(start // size, _part(start, log_prob, next(kept) if kept else None))
+            part = _part(start, log_prob, next(kept) if kept else None)
+            if typed:
+                part = part.append_column("kind", [[flow.likelihood] * len(log_prob)])
+            job.store(start // size, part)
             if progress is not None:
                 progress(start + len(log_prob), rows)
     return job.end(flow.likelihood, min(rows, done * size))
@@ -139,10 +144,12 @@ class _Scorer:
     def __call__(self, start: int) -> Array:
         x = torch.as_tensor(self.read(start), device=self.flow.device)
         x = x.to(self.flow.dtype) if x.is_floating_point() else x
-        given = self.context(x)
-        scored = log_prob_rows(
-            self.flow, x, start, context=given, seed=self.seed, draws=self.draws
-        )
+        width = self.flow.event_shape[0] if self.flow.event_shape else 0
+        if typed_columns(self.flow) is not None and x.shape[1] > width:
+            x, given = x[:, :width], x[:, width:]
+        else:
+            given = self.context(x)
+        scored = log_prob_rows(self.flow, x, start, context=given, seed=self.seed, draws=self.draws)
         # numpy knows no bfloat16.
         log_prob: Array = (
             (scored if scored.dtype == torch.float64 else scored.float()).cpu().numpy()

@@ -16,9 +16,11 @@ from ..data.given import given_of
 from ..data.images import image_table, picture_files
 from ..data.stream import Table, check_file, fingerprint, open_table
 from ..data.strings import Strings, is_text, text_table
+from ..data.typed import typed_table
 from ..errors import ConfigError, DataError
 from ..flow import Flow
 from ..parts import Shape
+from ..transforms.typed_columns import typed_columns
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 ENGINES = ("local", "ray")
+TYPED = (".csv", ".parquet")
 
 
 def flow_levels(flow: Flow) -> int | None:
@@ -48,17 +51,21 @@ class Reading:
     fit: str = "resize"
     channels: int | None = None
     bits: int | None = None
-
     given: str | None = None
 
     def context(self, x: Tensor) -> Tensor | None:
         """What is given of rows x [n, *event]; None: nothing."""
         return None if self.given is None else given_of(x, self.given)
 
+
 def open_for(flow: Flow, path: str | os.PathLike[str], reading: Reading | None = None) -> Table:
     """The table of a flow's events. Raises DataError for rows of another shape."""
     reading = reading or Reading()
     path, levels = Path(path).expanduser(), flow_levels(flow)
+    typed = typed_columns(flow)
+    if typed is not None and path.suffix.lower() in TYPED:
+        # With the entries of what is given behind those of the event.
+        return typed_table(path, typed.schema, strict=False)
     if path.is_dir():
         table = image_table(
             path,

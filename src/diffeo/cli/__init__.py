@@ -5,7 +5,7 @@ from __future__ import annotations
 
 def main() -> None:
     """Entry point."""
-    from . import anomaly, editing, looking, strings, training, using  # noqa: F401  (they add their commands)
+    from . import anomaly, editing, looking, strings, tabular, training, using  # noqa: F401  (they add their commands)
     from .app import app
 
     app(prog_name="diffeo")

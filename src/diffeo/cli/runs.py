@@ -66,7 +66,8 @@ def other_data(folder: Path, chosen: Recipe, source: str) -> Recipe:
     """The recipe with other data, read in the same way, the same columns taken by name."""
     from ..data import builtin_names
 
-    table = source not in builtin_names() and not Path(source).expanduser().is_dir()
+    typed = chosen.model == "tabular"  # whose columns are in data.kinds
+    table = not typed and source not in builtin_names() and not Path(source).expanduser().is_dir()
     changes: dict[str, Any] = {
         "source": source,
         "validation": None,
@@ -90,7 +91,7 @@ def read_for(flow: Flow, folder: Path, chosen: Recipe, source: str | None) -> Da
             f"{data.name} holds rows of shape {tuple(data.event_shape)}, but the model in {folder} is for "
             f"{flow.event_shape}"
         )
-    flow.check(data.test[:1], data.context(data.test[:1]))
+    flow.check(data.test[:1], data.context_rows("test", 0, 1))
     return data
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from ..errors import ConfigError
@@ -85,6 +86,23 @@ def train(
     levels: Annotated[
         int | None, typer.Option(metavar="N", help="Levels of integer data in a file.")
     ] = None,
+    schema: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Of tabular: a .yaml of columns and their kinds; the others are inferred.",
+            show_default=False,
+        ),
+    ] = None,
+    conditions: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--given",
+            metavar="COLUMN",
+            help="Of tabular: a column that the others are modelled given; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     start: Annotated[
         Path | None,
         typer.Option(
@@ -154,6 +172,7 @@ def train(
     from ..training.run import finished, stored_recipe
     from ..training.run import report as write
     from ..training.run import train as run
+    from ..training.tables import resolved
 
     # Without a model, what would be its name is the first of the settings.
     if model is not None and "=" in model:
@@ -178,6 +197,8 @@ def train(
     values = override(values, overrides or [])
     folder = out or _folder(values)
     stored = stored_recipe(folder) if resume else None
+    if stored is None:
+        _put_columns(values, schema, conditions)
     chosen = _new(values) if stored is None else _same(stored, values, folder)
     if resume and finished(folder) is not None:
         if not (folder / "report.html").exists():
@@ -187,6 +208,10 @@ def train(
             f"the run in {folder} is finished: there is nothing to resume"
         )
         return
+    if chosen.model == "tabular" and stored is None:
+        chosen, remarks = resolved(chosen)
+        if main_process() and not as_json:
+            _show_columns(chosen, remarks)
     results = run(chosen, folder, progress=not quiet, resume=resume)
     if not main_process():
         return
@@ -237,6 +262,36 @@ def _new(values: dict[str, Any]) -> Recipe:
     if "data" not in values:
         raise typer.BadParameter("say what to train on, for example --data digits")
     return recipe(values)
+
+
+def _put_columns(values: dict[str, Any], schema: Path | None, given: list[str] | None) -> None:
+    """The columns that a schema file declares, beside what the recipe says of others, and the given ones."""
+    from ..data.typed import read_declared
+
+    if schema is not None:
+        declared = read_declared(schema)
+        if isinstance(declared.get("columns"), dict):
+            _put(values, "data.conditions", declared.get("given"))
+            declared = declared["columns"]
+        data = values.setdefault("data", {})
+        data["kinds"] = declared | (data.get("kinds") or {})
+    _put(values, "data.conditions", given or None)
+
+
+def _show_columns(chosen: Recipe, remarks: dict[str, str]) -> None:
+    """What every column was taken for, and how to say otherwise."""
+    from ..columns import schema
+
+    known = schema({k: v for k, v in (chosen.data.kinds or {}).items() if k != "complete"})
+    table = Table(title=f"Columns of {chosen.data.source}", header_style="bold")
+    for name in ("column", "kind", "values", "missing", "remark"):
+        table.add_column(name, overflow="fold")
+    for c in known.columns:
+        given = "given" if c.name in known.given else ""
+        remark = "; ".join(filter(None, (given, remarks.get(c.name, ""))))
+        table.add_row(*map(escape, (c.name, c.kind, c.range, "yes" if c.missing else "", remark)))
+    console.print(table)
+    say("another kind: data.kinds.COLUMN=KIND, or --schema FILE; leave out: data.kinds.COLUMN=drop")
 
 
 def _values(model: str | None, start: Path | None) -> dict[str, Any]:

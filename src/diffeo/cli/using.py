@@ -159,7 +159,25 @@ def sample(
             help="A .csv or .parquet (vectors), .png (images), .txt (strings) or .npy file to write.",
         ),
     ],
-    n: Annotated[int, typer.Option("-n", min=1, metavar="N", help="How many.")] = 64,
+    n: Annotated[
+        int | None,
+        typer.Option(
+            "-n",
+            "--rows",
+            min=1,
+            metavar="N",
+            help="How many; of each row of a file of given values.",
+            show_default="64; 1 of each given row",
+        ),
+    ] = None,
+    given: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN=VALUE",
+            help="Of a table with given columns: their values, or one file with rows of them.",
+            show_default=False,
+        ),
+    ] = None,
     temperature: Annotated[
         float, typer.Option(min=0.0, metavar="T", help="Scales the latent noise.")
     ] = 1.0,
@@ -180,11 +198,30 @@ def sample(
 
     Sample i depends on the seed and i alone, not on --batch-size or --engine.
     """
-    from ..applications import sample_table
+    from ..applications import flow_schema, sample_table, synthesize
     from .runs import open_flow
 
     opened = open_flow(run)
     flow = opened.flow if size is None else _resized(opened.flow, size)
+    if flow_schema(flow) is not None and out.suffix.lower() in (".csv", ".parquet"):
+        if engine is not Engine.local:
+            raise typer.BadParameter("synthetic tables are written by --engine local")
+        with progress_bar("rows") as progress:
+            path = synthesize(
+                flow,
+                n,
+                out,
+                given=_values(given or []),
+                temperature=temperature,
+                seed=seed,
+                batch_size=batch_size,
+                progress=progress,
+            )
+        _done(as_json, f"synthetic rows: {path}", path=path, seed=seed, temperature=temperature)
+        return
+    if given:
+        raise typer.BadParameter("--given is for models of tables with given columns")
+    n = n or 64
     with progress_bar("samples") as progress:
         path = sample_table(
             flow,
@@ -343,6 +380,17 @@ def _resized(flow: Flow, size: str) -> Flow:
     if not (times and height.isdecimal() and width.isdecimal() and int(height) and int(width)):
         raise typer.BadParameter(f"--size is a height and a width, such as 32x48, got {size!r}")
     return flow.resized((*flow.event_shape[:1], int(height), int(width)))
+
+
+def _values(given: list[str]) -> dict[str, str] | Path | None:
+    """COLUMN=VALUE pairs, or the one file."""
+    if len(given) == 1 and "=" not in given[0]:
+        return Path(given[0])
+    pairs = [text.partition("=") for text in given]
+    for (name, equals, _), text in zip(pairs, given, strict=True):
+        if not name or not equals:
+            raise typer.BadParameter(f"--given is COLUMN=VALUE or one file, got {text!r}")
+    return {name: value for name, _, value in pairs} or None
 
 
 def _given(table: str | None, data: str | None) -> str:

@@ -80,7 +80,7 @@ def absent(array: Any) -> Any:
     from pyarrow import compute
 
     gone = array.is_null().to_numpy(zero_copy_only=False)
-    if _is_text(array.type):
+    if is_text_type(array.type):
         tokens = pyarrow.array(MISSING, pyarrow.string())
         text = compute.utf8_trim_whitespace(array.cast(pyarrow.string()))
         gone = gone | compute.is_in(text, value_set=tokens).to_numpy(zero_copy_only=False)
@@ -108,7 +108,8 @@ def flat(array: Any) -> Any:
     return array
 
 
-def _is_text(kind: Any) -> bool:
+def is_text_type(kind: Any) -> bool:
+    """Whether an Arrow type is text."""
     import pyarrow.types as types
 
     return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
@@ -214,7 +215,7 @@ def numbers(array: Any, kind: str, name: str, row: int, column: str) -> Array:
         if kind == "date":
             found = np.floor(found / _DAY)
     else:
-        if _is_text(array.type):
+        if is_text_type(array.type):
             array = compute.utf8_trim_whitespace(array.cast(pyarrow.string()))
         if types.is_temporal(array.type) or types.is_nested(array.type):
             raise DataError(
@@ -237,7 +238,7 @@ def as_moments(array: Any) -> Any:
     import pyarrow.types as types
     from pyarrow import compute
 
-    if _is_text(array.type):
+    if is_text_type(array.type):
         array = compute.utf8_trim_whitespace(array.cast(pyarrow.string()))
     if types.is_timestamp(array.type) and array.type.tz is not None:
         array = array.cast(pyarrow.timestamp(array.type.unit))

@@ -41,8 +41,8 @@ class _Format:
 
 def csv_table(path: Path, columns: tuple[str, ...] | None = None) -> Table:
     """A table of numbers; its first row is a header if it holds text and no number."""
-    first, delimiter, body, line = _head(path)
-    header = [cell.strip() for cell in first] if _is_header(first) else None
+    first, delimiter, body, line = head(path)
+    header = [cell.strip() for cell in first] if is_header(first) else None
     wanted, names = select(path, header, len(first), columns)
     if header is None:
         body, line = _skip_mark(path), 1
@@ -65,7 +65,7 @@ def _skip_mark(path: Path) -> int:
         return 3 if file.read(3) == b"\xef\xbb\xbf" else 0
 
 
-def _head(path: Path) -> tuple[list[str], str, int, int]:
+def head(path: Path) -> tuple[list[str], str, int, int]:
     """Cells of the first row, the delimiter, and where the next row starts: byte and line."""
     line = 1
     with open_binary(path) as file:
@@ -185,7 +185,8 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _is_header(cells: Sequence[str]) -> bool:
+def is_header(cells: Sequence[str]) -> bool:
+    """Whether the cells of a first row are names: text, and no number."""
     texts = [cell for cell in cells if cell.strip()]
     return bool(texts) and not any(_is_number(cell) for cell in texts)
 

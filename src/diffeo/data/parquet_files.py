@@ -20,7 +20,7 @@ def parquet_table(path: Path, columns: tuple[str, ...] | None = None) -> Table:
     """A table of the number columns of a file."""
     import pyarrow.types as types
 
-    with _open(path) as file:
+    with open_parquet(path) as file:
         schema, rows = file.schema_arrow, file.metadata.num_rows
     _, names = select(path, list(schema.names), len(schema.names), columns)
     assert names is not None  # a parquet file has a header
@@ -39,13 +39,14 @@ def parquet_table(path: Path, columns: tuple[str, ...] | None = None) -> Table:
             )
 
     def blocks(start: int, size: int) -> Iterator[Block]:
-        with _open(path) as file:
+        with open_parquet(path) as file:
             yield from _blocks(path, file, names, start, size)
 
     return Table(path, names, rows, (len(names),), real, blocks)
 
 
-def _open(path: Path) -> Any:
+def open_parquet(path: Path) -> Any:
+    """An open ParquetFile. Raises DataError."""
     from pyarrow import ArrowException
     from pyarrow.parquet import ParquetFile
 

@@ -34,6 +34,9 @@ class Source:
     tables: dict[str, Table]  # "train" and perhaps "validation" and "test"
     labels: dict[str, NDArray[np.int64]] | None = None
     notes: list[str] = field(default_factory=list)
+    typed: bool = (
+        False  # entries of columns that may be levels: constants and copies are no mistake
+    )
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ def make_parts(
     tables, levels, notes = _with_levels(source, levels, bits)
     table = tables["train"]
     # Integers in a table repeat by nature: kept together, no part would hold the values of another.
-    by_content = table.levels is None or len(table.event_shape) > 1
+    by_content = not source.typed and (table.levels is None or len(table.event_shape) > 1)
     missing = [part for part in PARTS[1:] if part not in tables]
     ranges = (
         0 if folder is None else max(0, math.ceil(math.log2(_bytes(source, levels) / _RANGE_BYTES)))
@@ -141,7 +144,7 @@ def make_parts(
     else:
         (folder / _META).write_text(json.dumps(meta))
         parts = open_parts(folder)
-    if levels is None and len(shape) == 1:
+    if levels is None and len(shape) == 1 and not source.typed:
         check_columns(parts.rows["train"], table.columns, source.name, _block_rows(table))
     return parts
 

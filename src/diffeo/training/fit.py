@@ -137,10 +137,11 @@ def _sources(
     from ..data import Data
 
     if isinstance(data, Data):
-        made = None if data.given is None else data.context
-        rows = gather(data.train, weights, made if context is None else context)
+        made: Any = None if data.given is None else data.context
+        first, second = data.contexts[:2] if data.contexts is not None else (made, made)
+        rows = gather(data.train, weights, first if context is None else context)
         if validation is None:
-            return rows, gather(data.validation, context=made)
+            return rows, gather(data.validation, context=second)
         return rows, gather(validation)
     rows = gather(data, weights, context)
     return rows, None if validation is None else gather(validation)

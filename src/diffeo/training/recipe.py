@@ -36,6 +36,10 @@ class DataSettings(BaseModel):
     length: int | None = Field(None, ge=1, description="of the longest string; None: as in source")
     size: int = Field(20000, ge=10, description="training points of a built-in density")
     given: Given | None = Field(None, description="of pictures: what the model is given of each")
+    kinds: dict[str, Any] | None = Field(
+        None, description="of tabular's columns, by name; what is not said is inferred"
+    )
+    conditions: tuple[str, ...] | None = Field(None, description="columns that tabular is given")
 
 
 class Recipe(BaseModel):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 from .. import zoo
 from ..data import Data
@@ -30,6 +31,7 @@ from .divergence import Diverged
 from .fit import Run, fit
 from .machines import main_process, processor, trainer_arguments
 from .recipe import Recipe, read_recipe, recipe
+from .tables import SCHEMA, TABULAR, read_table, resolved
 
 RECIPE, RESULTS, REPORT, CSV = "recipe.yaml", "results.json", "report.html", "metrics.csv"
 
@@ -50,6 +52,7 @@ def train(
         return results
     if not resume:
         _check_free(folder)
+    chosen, _ = resolved(chosen)
     data = read_data(chosen)
     flow = build_flow(chosen, data)
     # Whatever is wrong with the machine is said before anything is written.
@@ -57,6 +60,8 @@ def train(
     begun = (folder / RECIPE).exists()
     if main_process() and not begun:
         _write(folder / RECIPE, chosen.to_yaml())
+        if data.schema is not None:
+            _write(folder / SCHEMA, yaml.safe_dump(data.schema.plain(), sort_keys=False))
     settings = chosen.training.model_dump()
     try:
         run = fit(flow, data, folder=folder, resume=resume, progress=progress, **settings)
@@ -86,7 +91,7 @@ def _leave(flow: Flow, data: Data, folder: Path, error: Diverged) -> None:
 
 def _clear(folder: Path) -> None:
     """Take back a run that did not begin."""
-    for name in (RECIPE, CSV):
+    for name in (RECIPE, SCHEMA, CSV):
         (folder / name).unlink(missing_ok=True)
     for place in (folder / FOLDER, folder):
         if place.is_dir() and not any(place.iterdir()):
@@ -127,7 +132,9 @@ def _check_free(folder: Path) -> None:
 
 def read_data(chosen: Recipe) -> Data:
     """The data of a recipe."""
-    settings = chosen.data.model_dump(exclude={"source"})
+    if chosen.model == TABULAR:
+        return read_table(chosen)
+    settings = chosen.data.model_dump(exclude={"source", "kinds", "conditions"})
     return load_data(chosen.data.source, **settings)
 
 
@@ -136,6 +143,8 @@ def build_flow(chosen: Recipe, data: Data) -> Flow:
     if chosen.start is not None:
         return _warm_start(chosen, data)
     hyper = dict(chosen.hyper)
+    if data.schema is not None:
+        hyper["schema"] = data.schema
     if data.levels is not None:
         hyper.setdefault("levels", data.levels)
     elif len(data.event_shape) == 3:
@@ -162,6 +171,11 @@ def _warm_start(chosen: Recipe, data: Data) -> Flow:
             f"the run {chosen.start} models events of shape {flow.event_shape}, but {data.name} holds "
             f"{tuple(data.event_shape)}"
         )
+    if flow.context_shape != data.context_shape:
+        raise ShapeError(
+            f"the run {chosen.start} is given {flow.context_shape or 'no context'}, and here data.given makes "
+            f"{data.context_shape or 'none'}"
+        )
     _check_kind(flow, data)
     alphabet = flow.provenance.get("hyper", {}).get("alphabet")
     if data.alphabet != alphabet:
@@ -170,11 +184,6 @@ def _warm_start(chosen: Recipe, data: Data) -> Flow:
             "data.length to those of its config.json"
         )
     first = next(iter(flow.transform)) if isinstance(flow.transform, Chain) else flow.transform
-    if flow.context_shape != data.context_shape:
-        raise ShapeError(
-            f"the run {chosen.start} is given {flow.context_shape or 'no context'}, and here data.given makes "
-            f"{data.context_shape or 'none'}"
-        )
     domain = first.properties.domain
     if data.levels is not None and domain is not None and domain.high != data.levels - 1:
         raise DataError(
