@@ -115,7 +115,7 @@ def strange(run: Any) -> dict[str, Callable[[], Any]]:
     names = ("orl_faces", "mnist", "omniglot", "cifar10", "bsds300")
     sets: dict[str, Callable[[], Any]] = {}
     if "DIFFEO_DATA" in os.environ:
-        sets = {n: (lambda n=n: real(n)) for n in names if n != run.name}
+        sets = {n: (lambda n=n: real(n)) for n in names if not run.name.startswith(n)}
     blank = (shape[0], 1, 1)
     return sets | {
         "blurred": lambda: blurred(run.ordinary),
