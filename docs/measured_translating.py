@@ -39,6 +39,11 @@ def samples(found: Found) -> str:
     for name, value in found["baselines"].items():
         rows.append((name, number(value, 2), "–", "–"))
     for t, of in found["samples"].items():
+        if not float(t):
+            rows.append(
+                ("temperature 0", number(of["sample"], 2), "–", number(of["consistency"], 1))
+            )
+            continue
         told = (number(of[k], digits) for k, digits in (("distance", 1), ("consistency", 1)))
         rows.append((f"one sample, temperature {t}", number(of["sample"], 2), *told))
         rows.append((f"mean of 16, temperature {t}", number(of["mean"], 2), "–", "–"))

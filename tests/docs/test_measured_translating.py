@@ -1,8 +1,13 @@
 """The tables of the page on colours and larger pictures, from what the script stores."""
 
 import re
+from dataclasses import replace
 
+import pytest
+import torch
 from tests.docs.test_measured import ROOT, loaded
+
+from diffeo.data import Data
 
 VALUE = {"mean": 1.25, "error": 0.5}
 FOUND = {
@@ -10,7 +15,7 @@ FOUND = {
     "seconds": 600.0,
     "likelihood": dict.fromkeys(("given", "shuffled", "twin", "shuffled_gap", "twin_gap"), VALUE),
     "baselines": {"bicubic": VALUE},
-    "samples": {"0.7": dict.fromkeys(("mean", "sample", "distance", "consistency"), VALUE)},
+    "samples": {t: dict.fromkeys(("mean", "sample", "distance", "consistency"), VALUE) for t in ("0", "0.7")},
 }  # fmt: skip
 
 
@@ -26,6 +31,7 @@ def test_tables():
     text = tables.translating(document, "samples faces")
     assert "| bicubic | 1.25 ± 0.50 | – | – |" in text
     assert "| one sample, temperature 0.7 | 1.25 ± 0.50 | 1.2 ± 0.5 | 1.2 ± 0.5 |" in text
+    assert "| temperature 0 | 1.25 ± 0.50 | – | 1.2 ± 0.5 |" in text
     for table in (likelihood, text):
         assert len({row.count("|") for row in table.splitlines() if row.startswith("|")}) == 1
     assert tables.translating(None, "samples faces") == "*not measured yet*"
@@ -39,3 +45,28 @@ def test_the_page_shows_every_task_of_the_script():
         assert f"<!-- translating likelihood {task} -->" in page
         assert f"(../images/translating-{task}.png)" in page
     assert not re.findall(r"<!-- (.*?) -->", measured.on_page_markdown(page))
+
+
+def test_numbers_of_the_script():
+    script = loaded("scripts", "translating")
+    x = torch.full((2, 3, 4, 4), 7)
+    assert script.psnr(x + 1, x, 256).tolist() == pytest.approx([48.1308] * 2)
+    groups = torch.tensor([5, 5, 9, 9])
+    found = script.summary(torch.tensor([1.0, 1.0, 3.0, 3.0]), groups)
+    assert found == {"mean": 2.0, "error": pytest.approx(1.0)}
+
+
+def test_baselines_of_the_script():
+    script = loaded("scripts", "translating")
+    x = torch.randint(0, 256, (6, 3, 8, 8), dtype=torch.uint8)
+    data = Data("x", x, x, x, 256, None, None, None, "", given="grey")
+    chosen = script.Chosen(x, data.context(x), torch.arange(6), 256)
+    made = script.baselines("colours", data, chosen)
+    assert made["grey, repeated"][:, 2].equal(data.context(x)[:, 0].double())
+    assert made["grey and the mean colour"].shape == x.shape
+    data = replace(data, given="quarter")
+    chosen = script.Chosen(x, data.context(x), torch.arange(6), 256)
+    made = script.baselines("crops", data, chosen)
+    assert made["nearest"][:, :, 2, 5].equal(chosen.context[:, :, 0, 1].double())
+    assert set(made) == {"nearest", "bicubic"}
+    assert all(v.shape == x.shape for v in made.values())
