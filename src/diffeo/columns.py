@@ -124,8 +124,8 @@ class Column:
             return "above 0"
         plain = self.plain()
         low, high = plain.get("low"), plain.get("high")
-        shown = (v if isinstance(v, str) else f"{v:.10g}" for v in (low, high) if v is not None)
-        return " to ".join(shown)
+        ends = (v if isinstance(v, str) else f"{v:.10g}" for v in (low, high) if v is not None)
+        return " to ".join(ends)
 
     def plain(self) -> dict[str, Any]:
         """The column as a mapping without its name, dates as text, defaults left out."""

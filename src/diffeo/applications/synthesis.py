@@ -157,21 +157,18 @@ def check_table(
     integers, and empty cells where none are allowed. An empty list: it is a table of the schema.
     """
     known = _schema(schema) if isinstance(schema, Flow) else schema
-    is_file = isinstance(table, str | os.PathLike)
-    names = arrow_names(Path(table)) if is_file else tuple(table.column_names)  # type: ignore[arg-type]
-    found: list[Violation] = [
-        Violation(name, None, "is missing") for name in known.names if name not in names
-    ]
+    whole: Any = None if isinstance(table, str | os.PathLike) else table
+    file = Path() if whole is not None else Path(table)
+    names = arrow_names(file) if whole is None else tuple(whole.column_names)
+    found = [Violation(name, None, "is missing") for name in known.names if name not in names]
     found += [
         Violation(n, None, "is no column of the schema") for n in names if n not in known.names
     ]
     shared = tuple(name for name in known.names if name in names)
     if not found and names != known.names:
         found.append(Violation(names[0], None, "the columns are in another order"))
-    pieces = (
-        arrow_tables(Path(table), shared, 2**14) if is_file else iter([table.select(list(shared))])
-    )  # type: ignore[arg-type]
-    typed = not is_file or str(table).lower().endswith(".parquet")
+    pieces = arrow_tables(file, shared, 2**14) if whole is None else iter([whole.select(shared)])
+    typed = whole is not None or file.suffix.lower() == ".parquet"
     row = 0
     for piece in pieces:
         for name in shared:

@@ -254,7 +254,8 @@ def _normal(start: Tensor, width: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
 
 def _share_of(z: Tensor) -> Tensor:
     """Phi(z), below 1."""
-    return torch.special.ndtr(z).clamp(max=1 - torch.finfo(z.dtype).eps / 2)
+    share: Tensor = torch.special.ndtr(z)
+    return share.clamp(max=1 - torch.finfo(z.dtype).eps / 2)
 
 
 def _coding(column: Column) -> _Coding:
