@@ -101,6 +101,16 @@ def test_a_sequence_that_is_shorter_gives_the_first_rows() -> None:
     assert not torch.allclose(net(later)[:, 4], net(x)[:, 4])
 
 
+def test_place_by_place_is_the_same() -> None:
+    net = CausalTransformer((5, 3), (5, 2), (2,), width=8, heads=2, blocks=2, zero_init=False)
+    x, context = torch.randn(4, 5, 3), torch.randn(4, 2)
+    progress, rows = net.eval().begin(context), []
+    for i in range(5):
+        row, progress = net.step(progress, x[:, i - 1])
+        rows.append(row)
+    assert torch.allclose(torch.stack(rows, 1), net(x, context), atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -123,5 +133,5 @@ def test_pictures_are_no_strings() -> None:
 
 
 def test_other_networks_are_refused() -> None:
-    with pytest.raises(ConfigError, match="declares `causal`"):
+    with pytest.raises(ConfigError, match="a CausalTransformer, got MLP"):
         SymbolAutoregressive((3,), 4, diffeo.nets.MLP)

@@ -18,7 +18,7 @@ from ..flow import Flow
 from .blocks import check_flow, check_whole
 
 TIE = 1e-4
-"""Strings whose log-probabilities differ by less, in nats, count as equally likely: float32 does not tell them apart."""
+"""Strings whose log-probabilities differ by less, in nats, count as equally likely: float32 knows no better."""
 
 
 @dataclass(frozen=True)
@@ -161,8 +161,9 @@ def strength(
             flow, codes.to(flow.device), draws=draws, seed=seed + 2, batch_size=batch_size
         )
         rank, low, high = ranks(log_p, level=level)
-        bits = torch.stack([-log_p, error]) / math.log(2)
-        values[:, inside] = torch.stack([*bits, rank, low, high])
+        log2 = math.log(2)
+        values[:, inside] = torch.stack([-log_p / log2, error / log2, rank, low, high])
+    bits, error, rank, low, high = values.unbind(0)
     exact = flow.likelihood == "exact"
     kind = "exact" if exact else f"importance-weighted bound, K = {draws}"
-    return Strength(*values.unbind(0), reasons, kind, ranks.samples, ranks.ill_formed)
+    return Strength(bits, error, rank, low, high, reasons, kind, ranks.samples, ranks.ill_formed)

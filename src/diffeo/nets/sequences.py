@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,9 @@ from ..parts import register
 from .base import Conditioner, Context
 from .mlp import context_size, flat_context, zero_
 from .ordering import CPU
+
+Heard = tuple[Tensor, Tensor]
+"""Keys and values [n, heads, places, width / heads]."""
 
 
 class _Block(nn.Module):
@@ -34,16 +37,30 @@ class _Block(nn.Module):
         self.act = nn.GELU()
         self.drop = nn.Dropout(dropout)
 
-    def forward(self, h: Tensor, later: Tensor) -> Tensor:
+    def forward(
+        self, h: Tensor, later: Tensor | None, past: Heard | None = None
+    ) -> tuple[Tensor, Heard]:
+        """h [n, t, width] after the block, and what its places tell later ones; past: what those before them told."""
         n, t, width = h.shape
         asked = self.asked(self.first(h)).reshape(n, t, 3, self.heads, width // self.heads)
         query, key, value = asked.permute(2, 0, 3, 1, 4).unbind(0)
+        if past is not None:
+            key, value = torch.cat([past[0], key], dim=2), torch.cat([past[1], value], dim=2)
         scores = query @ key.mT / math.sqrt(width // self.heads)
-        shares = scores.masked_fill(later, -math.inf).softmax(-1)
-        heard = (shares @ value).transpose(1, 2).reshape(n, t, width)
+        if later is not None:
+            scores = scores.masked_fill(later, -math.inf)
+        heard = (scores.softmax(-1) @ value).transpose(1, 2).reshape(n, t, width)
         h = h + self.drop(self.told(heard))
-        out: Tensor = h + self.drop(self.narrow(self.act(self.wide(self.second(h)))))
-        return out
+        h = h + self.drop(self.narrow(self.act(self.wide(self.second(h)))))
+        return h, (key, value)
+
+
+class Progress(NamedTuple):
+    """Where an evaluation place by place stands; every `step` gives a new one."""
+
+    place: int
+    given: Tensor | None
+    heard: tuple[Heard | None, ...]
 
 
 @register
@@ -52,7 +69,7 @@ class CausalTransformer(Conditioner):
 
     width, blocks, heads: of the attention; the layers between are 4 `width` wide. dropout: of what each layer adds, in
     training mode. The context goes through a linear layer and is added at every place. A shorter sequence gives the
-    first rows of the output.
+    first rows of the output; `begin` and `step` give them one after another.
 
     Raises ShapeError for what is no sequence of rows, ConfigError for a width that the heads do not share evenly.
     """
@@ -103,15 +120,40 @@ class CausalTransformer(Conditioner):
     def forward(self, x: Tensor, context: Context = None) -> Tensor:
         n, t = x.shape[:2]
         before = self.inputs(x[:, : t - 1])
-        h = torch.cat([self.start.to(before.dtype).expand(n, 1, self.width), before], dim=1)
-        h = h + self.places[:t]
-        if self.given is not None:
-            h = h + self.given(torch.cat(flat_context(context, self.context_shape), dim=1))[:, None]
-        h = self.drop(h)
+        h = torch.cat([self.start_row(before, n), before], dim=1) + self.places[:t]
+        given = self._given(context)
+        h = self.drop(h if given is None else h + given)
         for block in self.layers:
-            h = block(h, self.later[:t, :t])
+            h, _ = block(h, self.later[:t, :t])
         out: Tensor = self.last(self.norm(h))
         return out
+
+    def start_row(self, like: Tensor, n: int) -> Tensor:
+        """What the first place reads, [n, 1, width]."""
+        return self.start.to(like.dtype).expand(n, 1, self.width)
+
+    def _given(self, context: Context) -> Tensor | None:
+        if self.given is None:
+            return None
+        given: Tensor = self.given(torch.cat(flat_context(context, self.context_shape), dim=1))
+        return given[:, None]
+
+    def begin(self, context: Context = None) -> Progress:
+        """An evaluation place by place, for `step`."""
+        return Progress(0, self._given(context), (None,) * len(self.layers))
+
+    def step(self, progress: Progress, before: Tensor) -> tuple[Tensor, Progress]:
+        """Row [n, P] of the next place, from the input [n, C] before it, which the first place does not look at."""
+        i, given, heard = progress
+        h = self.inputs(before)[:, None] if i else self.start_row(before, before.shape[0])
+        h = h + self.places[i]
+        h = self.drop(h if given is None else h + given)
+        told: list[Heard] = []
+        for block, past in zip(self.layers, heard, strict=True):
+            h, new = block(h, None, past)
+            told.append(new)
+        out: Tensor = self.last(self.norm(h))
+        return out[:, 0], Progress(i + 1, given, tuple(told))
 
     def config(self) -> dict[str, Any]:
         return super().config() | {

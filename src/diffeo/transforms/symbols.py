@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError, ShapeError
-from ..nets import CausalTransformer, Conditioner, make_net
+from ..nets import CausalTransformer, make_net
 from ..parts import ContextShape, Shape, register, sum_event
 from ..properties import UNIT, Domain, Properties
 from .base import Context, Transform
@@ -46,10 +46,9 @@ class SymbolAutoregressive(Transform):
 
     x in [0, levels]^T, z in (0, 1)^T: the distribution function of a categorical distribution, linear in every bin,
     whose probabilities softmax(net) see the symbols before, not where in their bins they are. So z is uniform, and the
-    density of x is the probability of the symbols. net: a Conditioner that declares `causal`, from [T, levels]
-    (one-hot) to [T, levels], or a callable that makes one, by default `CausalTransformer`. end: a symbol that only
-    itself follows. Every probability is at least LEAST, after the end AFTER (or 1 % of 1 / levels), so each bin has
-    an inverse.
+    density of x is the probability of the symbols. net: a `CausalTransformer` from one-hot [T, levels] to [T, levels],
+    or a callable that makes one. end: a symbol that only itself follows. Every probability is at least LEAST, after the
+    end AFTER (or 1 % of 1 / levels), so each bin has an inverse.
 
     The inverse goes place by place. Raises ShapeError for events that are no sequence, ConfigError for another network.
     """
@@ -74,29 +73,32 @@ class SymbolAutoregressive(Transform):
         self.least, self.after = min(LEAST, 0.01 / levels), min(AFTER, 0.01 / levels)
         shape = (self.event_shape[0], levels)
         self.net = make_net(net, shape, shape, self.context_shape, owner=self.name)
-        if not (isinstance(self.net, Conditioner) and getattr(self.net, "causal", False)):
+        if not isinstance(self.net, CausalTransformer):
             raise ConfigError(
-                f"{self.name} needs a network that declares `causal`, such as CausalTransformer, got "
+                f"{self.name} needs a network whose rows see those before them, a CausalTransformer, got "
                 f"{type(self.net).__name__}"
             )
         self.properties = Properties(
             domain=Domain(0, levels),
             codomain=UNIT,
             inverse="sequential",
-            couples_batch=self.net.couples_batch,
         )
 
     def probabilities(self, symbols: Tensor, context: Context, dtype: torch.dtype) -> Tensor:
-        """P(c_i = k | c_<i), [batch, t, levels], from the first t integer symbols."""
+        """P(c_i = k | c_<i), [batch, T, levels], from integer symbols [batch, T]."""
         hot = self._hot(symbols).to(dtype)
         logits = self.net(hot, context).reshape(hot.shape).to(dtype)
+        ends = (symbols == self.end).to(torch.int64) if self.end is not None else None
+        return self._shares(logits, None if ends is None else ends.cumsum(1) > ends)
+
+    def _shares(self, logits: Tensor, ended: Tensor | None) -> Tensor:
+        """Probabilities [..., levels]; where a sequence has ended, those of the end."""
         shares = _at_least(logits, self.least)
-        if self.end is None:
+        if ended is None:
             return shares
-        ends = (symbols == self.end).to(torch.int64)
-        stop = _CERTAIN * self._hot(torch.full_like(symbols[:, :1], self.end)).to(dtype)
-        ended = (ends.cumsum(1) - ends > 0)[..., None]
-        return torch.where(ended, _at_least(stop, self.after), shares)
+        stop = _CERTAIN * self._hot(torch.full_like(ended, self.end or 0, dtype=torch.int64))
+        after = _at_least(stop.to(logits.dtype), self.after)
+        return torch.where(ended[..., None], after, shares)
 
     def _hot(self, symbols: Tensor) -> Tensor:
         # torch's own one_hot looks at values, which vmap and export refuse.
@@ -111,29 +113,22 @@ class SymbolAutoregressive(Transform):
         return z, sum_event(torch.where(inside, p.log(), torch.full_like(p, -math.inf)))
 
     def inverse(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
-        known = torch.zeros_like(z[:, :0], dtype=torch.int64)
-        found: list[tuple[Tensor, Tensor]] = []
-        for i in range(z.shape[1]):
-            # The network does not look at the last place, only at those before it.
-            guess = torch.cat([known, torch.zeros_like(z[:, :1], dtype=torch.int64)], dim=1)
-            shares = self.probabilities(guess, context, z.dtype)[:, -1:]
-            u = z[:, i : i + 1]
+        assert isinstance(self.net, CausalTransformer)
+        progress = self.net.begin(context)
+        symbol = torch.zeros_like(z[:, 0], dtype=torch.int64)
+        ended = torch.zeros_like(symbol, dtype=torch.bool)
+        most = 1 - self.quanta * torch.finfo(z.dtype).eps
+        values, slopes = [], []
+        for u in z.unbind(1):
+            logits, progress = self.net.step(progress, self._hot(symbol).to(z.dtype))
+            shares = self._shares(logits.to(z.dtype), None if self.end is None else ended)
             # A sum of comparisons: few levels, and no search that vmap or export would refuse.
-            symbol = (u.detach()[..., None] >= shares.detach().cumsum(-1)[..., :-1]).sum(-1)
+            symbol = (u.detach()[:, None] >= shares.detach().cumsum(-1)[:, :-1]).sum(-1)
+            ended = ended | (symbol == self.end)
             low, p = _bin(shares, symbol)
-            most = 1 - self.quanta * torch.finfo(z.dtype).eps
-            found.append((symbol + ((u - low) / p).clamp(0, most), -p.log()))
-            known = torch.cat([known, symbol], dim=1)
-        x, ladj = (torch.cat(parts, dim=1) for parts in zip(*found, strict=True))
-        return x, sum_event(ladj)
-
-    @torch.no_grad()
-    def initialize(self, x: Tensor, context: Context = None) -> Tensor:
-        initialize = getattr(self.net, "initialize", None)
-        if initialize is not None:
-            symbols = x.floor().clamp(0, self.quanta - 1).long()
-            initialize(self._hot(symbols).to(x.dtype), context)
-        return super().initialize(x, context)
+            values.append(symbol + ((u - low) / p).clamp(0, most))
+            slopes.append(-p.log())
+        return torch.stack(values, 1), sum_event(torch.stack(slopes, 1))
 
     def config(self) -> dict[str, Any]:
         return {

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from ..data.strings import check_alphabet
 from ..distributions import StandardNormal
 from ..errors import ConfigError, ShapeError
-from ..families import Affine, Composition, LogisticMixtureCDF, LogisticToNormal, Logit
+from ..families import Affine, LogisticToNormal, Logit
 from ..flow import Flow
 from ..nets import CausalTransformer, ResidualMLP
 from ..parts import Shape
@@ -26,7 +26,7 @@ from ..transforms import (
     SymbolAutoregressive,
 )
 from .base import Card, model
-from .dequantization import variational_dequantize
+from .dequantization import coupling_family, variational_dequantize
 from .preprocessing import Dequantization, Parts, preprocessing
 
 CARD = Card(
@@ -48,7 +48,7 @@ CARD = Card(
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": {"width": 8, "blocks": 1, "heads": 2, "couplings": 2, "components": 2},
     "small": {},
-    "paper": {"layer": "affine", "width": 256, "blocks": 2, "couplings": 18},
+    "paper": {"layer": "affine", "width": 256, "blocks": 2, "couplings": 18, "dropout": 0.0},
 }
 Layer = Literal["categorical", "mixture", "affine"]
 
@@ -122,10 +122,9 @@ def passflow(
         residual = partial(ResidualMLP, width=width, blocks=blocks, dropout=dropout)
         for i in range(couplings):
             seen = [(at // run + i) % 2 == 0 for at in range(event_shape[0])]
-            family = Affine("tanh")
+            family = Affine("tanh") if layer == "affine" else coupling_family(layer, components)
             if layer == "mixture":
                 parts.append(ActNorm)
-                family = Composition([LogisticMixtureCDF(components), Affine("clamp", bound=1.0)])
             parts.append(
                 partial(
                     Coupling,
