@@ -227,7 +227,8 @@ def _moments(values: Tensor) -> tuple[Tensor, Tensor]:
 def _distance(values: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
     """[..., n]."""
     centred = values - mean
-    return (torch.linalg.solve(covariance, centred, left=False) * centred).sum(-1).sqrt()
+    whitened: Tensor = torch.linalg.solve(covariance, centred, left=False)
+    return (whitened * centred).sum(-1).sqrt()
 
 
 def _by_level(flow: Flow, x: Tensor, noise: Noise) -> Tensor:
