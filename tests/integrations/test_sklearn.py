@@ -23,9 +23,10 @@ from diffeo.integrations.sklearn import (
 TINY = {"size": "tiny", "steps": 2, "random_state": 0}
 # One affine autoregressive layer whose shift and scale are linear in x: learns a linear regression in a moment.
 LINEAR = {"model": "maf", "hyper": {"layers": 1, "hidden": []}, "steps": 40, "lr": 0.1}
+DENSITY = FlowDensity(**TINY)
 TRANSFORMER = FlowTransformer(**TINY)
 CONDITIONAL = ConditionalFlowDensity(**LINEAR, draws=20, random_state=0)
-# The checks that most estimators trained by gradients fail; the others of these two classes are slow.
+# The checks that estimators trained by gradients are likely to fail; all of them together are slow.
 CORE = {
     "check_sample_weight_equivalence_on_dense_data", "check_methods_subset_invariance", "check_fit_idempotent",
     "check_estimators_pickle", "check_transformer_general", "check_regressors_int", "check_supervised_y_2d",
@@ -40,19 +41,17 @@ def core(estimator):
             yield pytest.param(estimator, check, id=f"{type(estimator).__name__}-{name}")
 
 
-@parametrize_with_checks([FlowDensity(**TINY)])
-def test_every_check_of_sklearn(estimator, check):
+@pytest.mark.parametrize(
+    ("estimator", "check"),
+    [*core(DENSITY), *core(TRANSFORMER), *core(clone(CONDITIONAL).set_params(steps=3))],
+)
+def test_checks_that_are_hard(estimator, check):
     check(estimator)
 
 
-@pytest.mark.parametrize(("estimator", "check"), [*core(TRANSFORMER), *core(CONDITIONAL)])
-def test_checks_that_are_hard(estimator, check):
-    check(clone(estimator))
-
-
 @pytest.mark.slow
-@parametrize_with_checks([TRANSFORMER, CONDITIONAL])
-def test_every_check_of_sklearn_of_the_others(estimator, check):
+@parametrize_with_checks([DENSITY, TRANSFORMER, CONDITIONAL])
+def test_every_check_of_sklearn(estimator, check):
     check(estimator)
 
 
