@@ -18,9 +18,10 @@ def script() -> ModuleType:
 
 @pytest.mark.parametrize("order", [1, 2, 3])
 def test_n_grams_sum_to_one(script: ModuleType, order: int) -> None:
-    score = script.kneser_ney(["ab", "abb", "ba", "b"], order, 0.7, 3)
+    score = script.kneser_ney(["ab", "abb", "ba", "b"], order, 3)
     by_length = [
-        sum(2 ** -score("".join(s)) for s in itertools.product("ab", repeat=n)) for n in range(13)
+        sum(2 ** -score("".join(s), 0.7) for s in itertools.product("ab", repeat=n))
+        for n in range(13)
     ]
     assert sum(by_length) < 1
     # What is left are longer strings, whose mass falls geometrically.
@@ -30,9 +31,9 @@ def test_n_grams_sum_to_one(script: ModuleType, order: int) -> None:
 
 def test_a_unigram_counts(script: ModuleType) -> None:
     """Order 1, d = 0.5: 4 of a, 2 of b, 2 ends; P(a) = (4 - 0.5) / 8 + 0.5 * 3 / 8 / 3."""
-    score = script.kneser_ney(["aab", "aab"], 1, 0.5, 3)
+    score = script.kneser_ney(["aab", "aab"], 1, 3)
     a, end = (4 - 0.5) / 8 + 0.5 / 8, (2 - 0.5) / 8 + 0.5 / 8
-    assert score("a") == pytest.approx(-math.log2(a * end))
+    assert score("a", 0.5) == pytest.approx(-math.log2(a * end))
 
 
 def test_errors_of_means(script: ModuleType) -> None:
