@@ -61,8 +61,9 @@ def test_discrete_cells() -> None:
     flow = _gaussian_flow(known, covariance)
     axis = (torch.arange(200, dtype=torch.float64) + 0.5) / 200
     u = torch.cartesian_prod(axis, axis)
-    joint = torch.tensor([[float(flow.log_prob(torch.tensor([c, 2.0]).double().expand(len(u), 2), noise=(u, None)).exp().mean().detach()) for c in range(2)]])  # fmt: skip
-    truth = float(joint[0, 1] / joint.sum())
+    events = [torch.tensor([c, 2.0]).double().expand(len(u), 2) for c in range(2)]
+    joint = [float(flow.log_prob(x, noise=(u, None)).exp().mean().detach()) for x in events]
+    truth = float(joint[1] / sum(joint))
     x = torch.tensor([[0.0, 2.0]], dtype=torch.float64)
     n = 3000
     g = torch.Generator().manual_seed(0)

@@ -52,13 +52,22 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("people")
     write_people(folder / "people.csv")
     (folder / "schema.yaml").write_text(SCHEMA)
-    common = ["--data", folder / "people.csv", "--schema", folder / "schema.yaml", "--size", "tiny"]
-    common += ["--steps", "20", "--threads", "1", "--quiet"]
-    with pytest.MonkeyPatch.context() as patch:
-        assert run(patch, "train", "tabular", *common, "--out", folder / "all") == 0
-        more = ["--given", "city", "--given", "age", "data.kinds.height=drop"]
-        assert run(patch, "train", "tabular", *common, *more, "--out", folder / "given") == 0
+    _train(folder, "all")
     return folder
+
+
+@pytest.fixture(scope="module")
+def given(people: Path) -> Path:
+    """A run that is given city and age, without the column height."""
+    return _train(people, "given", "--given", "city", "--given", "age", "data.kinds.height=drop")
+
+
+def _train(folder: Path, name: str, *more: str) -> Path:
+    common = ["--data", folder / "people.csv", "--schema", folder / "schema.yaml", "--size", "tiny"]
+    common += ["--steps", "20", "--threads", "1", "--quiet", "--out", folder / name]
+    with pytest.MonkeyPatch.context() as patch:
+        assert run(patch, "train", "tabular", *common, *more) == 0
+    return folder / name
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
@@ -81,7 +90,7 @@ def test_a_synthetic_table_passes_the_checker(people, diffeo_command, tmp_path, 
 
 def test_the_checker_finds_what_is_wrong(people, tmp_path) -> None:
     text = (people / "people.csv").read_text().splitlines()
-    head, rows = text[0], [line for line in csv.reader(text[1:4])]
+    head, rows = text[0], list(csv.reader(text[1:4]))
     rows[0][0], rows[1][1], rows[2][3] = "Bonn", "18.5", "1.5"
     rows[2][5] = ""
     path = tmp_path / "bad.csv"
@@ -100,28 +109,28 @@ def test_the_checker_finds_what_is_wrong(people, tmp_path) -> None:
     assert [v.column for v in check_table(path, flow)] == COLUMNS[2:]
 
 
-def test_the_run_says_what_the_columns_are(people) -> None:
-    known = yaml.safe_load((people / "given" / "schema.yaml").read_text())
+def test_the_run_says_what_the_columns_are(given) -> None:
+    known = yaml.safe_load((given / "schema.yaml").read_text())
     assert known["given"] == ["city", "age"]
     assert list(known["columns"]) == COLUMNS[:-1]
     assert known["columns"]["joined"]["low"] >= "2024-01-01"
-    flow = diffeo.load(people / "given")
+    flow = diffeo.load(given)
     assert flow.likelihood == "bound"
     assert flow.context_shape == (3,)
 
 
-def test_given_values(people, diffeo_command, tmp_path, capsys) -> None:
+def test_given_values(people, given, diffeo_command, tmp_path, capsys) -> None:
     out = tmp_path / "new.csv"
-    args = ("sample", people / "given", "--out", out, "--rows", "20")
+    args = ("sample", given, "--out", out, "--rows", "20")
     assert diffeo_command(*args, "--given", "city=Oslo", "--given", "age=30") == 0
     found = arrow.read_csv(out)
     assert found.column_names == COLUMNS[:-1]
     assert set(found.column("city").to_pylist()) == {"Oslo"}
     assert set(found.column("age").to_pylist()) == {30}
-    assert check_table(out, diffeo.load(people / "given")) == []
+    assert check_table(out, diffeo.load(given)) == []
     file = tmp_path / "given.csv"
     file.write_text("age,city,other\n20,Rome,1\n,Oslo,2\n")
-    assert diffeo_command("sample", people / "given", "--out", out, "--given", file) == 0
+    assert diffeo_command("sample", given, "--out", out, "--given", file) == 0
     assert arrow.read_csv(out).column("age").to_pylist() == [20, None]
     for wrong, message in (
         (["--given", "city=Oslo"], "'age' is missing"),
@@ -136,7 +145,7 @@ def test_given_values(people, diffeo_command, tmp_path, capsys) -> None:
 
 
 @pytest.mark.parametrize("name", ["all", "given"])
-def test_scores(people, diffeo_command, tmp_path, name) -> None:
+def test_scores(people, given, diffeo_command, tmp_path, name) -> None:
     out = tmp_path / "scores.csv"
     args = ("score", people / name, people / "people.csv", "--out", out, "--keep", "grade")
     assert diffeo_command(*args) == 0
@@ -169,7 +178,7 @@ def test_missing_cells_are_filled(people, diffeo_command, tmp_path) -> None:
 
 
 def test_other_data_are_read_by_the_schema_of_the_run(
-    people, diffeo_command, tmp_path, capsys
+    people, given, diffeo_command, tmp_path, capsys
 ) -> None:
     for name in ("all", "given"):
         assert diffeo_command("evaluate", people / name, "--data", people / "people.csv") == 0

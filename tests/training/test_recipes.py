@@ -17,7 +17,7 @@ FILES = sorted(FOLDER.glob("*.yaml"))
 SHAPES = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32), "digits": (1, 8, 8), "moons": (2,)}
 SHAPES |= {"8gaussians": (2,), "orl_faces": (1, 64, 64), "bsds300_crops": (3, 32, 32)}
 SETS = ("orl_faces", "bsds300_crops")
-SHAPES |= {"names": (15,), "words": (22,)}
+SHAPES |= {"names": (15,), "words": (22,), "adult": (15,)}
 # Files of the suite that nobody here has: full size only.
 SUITE = {"power": (6,), "gas": (8,), "hepmass": (21,), "miniboone": (43,)}
 SHAPES |= SUITE | {"bsds300": (63,)}
@@ -63,9 +63,15 @@ def test_every_model_has_a_recipe_and_its_small_twin():
 def test_a_step_of_every_small_recipe(path):
     values = read_recipe(path)
     source = values["data"]["source"]
-    if source in ("mnist", "cifar10", "bsds300", "names", "words", *SETS) and not os.environ.get(
-        "DIFFEO_DATA"
-    ):
+    if source in (
+        "mnist",
+        "cifar10",
+        "bsds300",
+        "names",
+        "words",
+        "adult",
+        *SETS,
+    ) and not os.environ.get("DIFFEO_DATA"):
         pytest.skip(f"{source} needs DIFFEO_DATA")
     budget = {k: v for k, v in values["training"].items() if k not in ("epochs", "minutes")}
     chosen = recipe(values | {"training": budget | {"steps": 1, "batch_size": 8}})

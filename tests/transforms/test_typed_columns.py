@@ -125,7 +125,8 @@ def test_levels_come_back_in_float32() -> None:
     """Also the rarest of two million."""
     known = Schema((Column("n", "integer", 0, 2**21 - 1), Column("d", "date", 0, 3000)))
     g = torch.Generator().manual_seed(1)
-    x = torch.stack([(torch.rand(5000, generator=g) ** 4 * 2**21).floor(), torch.randint(0, 3001, (5000,), generator=g).float()], -1)  # fmt: skip
+    n = (torch.rand(5000, generator=g) ** 4 * 2**21).floor()
+    x = torch.stack([n, torch.randint(0, 3001, (5000,), generator=g).float()], -1)
     layer = TypedColumns(known)
     layer.initialize(x)
     z, _ = layer(x, None, layer.draw(len(x), center=True))

@@ -5,6 +5,7 @@ from .densities import Density2D, density, density_names
 from .given import given_of
 from .schema import Data
 from .stream import Table, open_table
+from .typed import load_typed, schema_of
 
 __all__ = [
     "Data",
@@ -15,5 +16,7 @@ __all__ = [
     "density_names",
     "given_of",
     "load",
+    "load_typed",
     "open_table",
+    "schema_of",
 ]

@@ -64,7 +64,9 @@ def infer(
 
     declared: for some columns a kind, or a mapping as in `Column.plain`, or `drop` to leave the column out; what is not
     said is inferred. Whole numbers become integers within the range that is seen, other numbers continuous, texts
-    categories, dates dates; positive, bounded, circular and ordinal are never inferred. Raises DataError or ConfigError.
+    categories, dates dates; no column is inferred as positive, bounded, circular or ordinal.
+
+    Raises DataError or ConfigError.
     """
     declared = dict(declared or {})
     names = columns or arrow_names(path)
@@ -110,7 +112,8 @@ def _form(array: Any, facts: _Facts, declared: Any) -> str:
         return "datetime"
     if not is_text_type(kind):
         raise DataError(
-            f"column {facts.name!r} holds values of type {kind}, expected numbers, text, booleans or dates; leave it out."
+            f"column {facts.name!r} holds values of type {kind}, expected numbers, text, booleans or "
+            "dates; leave it out."
         )
     if _kind(declared) in ("ordinal", "categorical"):
         return "text"
