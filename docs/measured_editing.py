@@ -9,6 +9,13 @@ from measured_images import MISSING, lines
 
 Found = Mapping[str, Any]
 
+# A class, what the sum of the pixels is called, and its unit.
+WORDS = {
+    "digits": ("zero", "thickness", "ink, full pixels"),
+    "mnist": ("zero", "thickness", "ink, full pixels"),
+    "faces": ("glasses", "brightness", "full pixels"),
+}
+
 
 def temperatures(found: Found) -> str:
     """Likelihood and spread of samples by temperature."""
@@ -31,15 +38,16 @@ def paths(found: Found) -> str:
     return lines(rows)
 
 
-def attributes(found: Found) -> str:
+def attributes(found: Found, data: str) -> str:
     """What a classifier sees when an attribute is moved."""
-    zero, thick = found["attributes"]["zero"], found["attributes"]["thickness"]
+    moved, more = found["attributes"]["class"], found["attributes"]["ink"]
+    target, amount, unit = WORDS[data]
     return _across(
-        ("strength", [f"{r['strength']:g}" for r in zero]),
-        ("*zero*: seen as a zero", [f"{100 * r['zero']:.0f} %" for r in zero]),
-        ("*zero*: ink, full pixels", [f"{r['ink']:.1f}" for r in zero]),
-        ("*thickness*: ink, full pixels", [f"{r['ink']:.1f}" for r in thick]),
-        ("*thickness*: class kept", [f"{100 * r['class_kept']:.0f} %" for r in thick]),
+        ("strength", [f"{r['strength']:g}" for r in moved]),
+        (f"*{target}*: seen as such", [f"{100 * r['class']:.0f} %" for r in moved]),
+        (f"*{target}*: {unit}", [f"{r['ink']:.1f}" for r in moved]),
+        (f"*{amount}*: {unit}", [f"{r['ink']:.1f}" for r in more]),
+        (f"*{amount}*: class kept", [f"{100 * r['class_kept']:.0f} %" for r in more]),
     )
 
 
@@ -58,7 +66,6 @@ def levels(found: Found) -> str:
 TABLES: dict[str, Callable[[Found], str]] = {
     "temperatures": temperatures,
     "paths": paths,
-    "attributes": attributes,
     "levels": levels,
 }
 
@@ -67,7 +74,9 @@ def editing(document: Found | None, arguments: str) -> str:
     """`<!-- editing levels digits -->`."""
     kind, data = arguments.split()
     found = (document or {}).get(data)
-    return TABLES[kind](found) if found else MISSING
+    if not found:
+        return MISSING
+    return attributes(found, data) if kind == "attributes" else TABLES[kind](found)
 
 
 def _across(*rows: tuple[str, Sequence[str]]) -> str:

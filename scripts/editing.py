@@ -1,6 +1,6 @@
 """What edits by latents do to pictures, measured: into results/editing.json and docs/images/editing-*.png.
 
-    python scripts/editing.py [digits] [mnist]
+    python scripts/editing.py [digits] [mnist] [faces]
 
 Of the models that come with the package or stand in results/models. A support vector classifier, trained on real
 training pictures, judges what pictures show; log p is that of whole pictures, in bits/dim, so lower is likelier.
@@ -9,6 +9,7 @@ training pictures, judges what pictures show; log p is that of whole pictures, i
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,34 +18,87 @@ from stored import IMAGES, MODELS, provenance, read, write
 TEMPERATURES = (0.0, 0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 FRACTIONS = (1.0, 0.75, 0.5, 0.25, 0.125, 0.0625)
 STRENGTHS = (-1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0)
-PAIRS, STEPS, SAMPLES = 200, 9, 512
+PAIRS, STEPS = 200, 9
 DRAWS = 4
+
+
+# People of the ORL faces who wear glasses in all ten pictures, and in none (seen by eye; the other six do in some).
+GLASSES = (1, 5, 13, 16, 26, 27, 30, 33, 36)
+NO_GLASSES = (0, 2, 4, *range(7, 12), 14, 15, 17, *range(20, 26), 28, 29, 31, 32, 34, 37, 38, 39)
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A model and the pictures that it is tried on: the first so many of the training and of the test part."""
+    """A model and the pictures that it is tried on.
+
+    train, test: the first so many of these parts. taught: of every class of the test part, so many pictures that teach
+    the classifier and are not tried on, where the parts have other classes. having, lacking: the classes with the
+    attribute that is moved, and those without. samples: at every temperature.
+    """
 
     model: str
+    data: str
     train: int
     test: int
+    bits: int | None = None
+    taught: int = 0
+    having: tuple[int, ...] = (0,)
+    lacking: tuple[int, ...] = tuple(range(1, 10))
+    samples: int = 512
 
 
 SUBJECTS = {
-    "digits": Subject("digits-glow", 1297, 360),
-    "mnist": Subject(str(MODELS / "glow-mnist"), 10_000, 500),
+    "digits": Subject("digits-glow", "digits", 1297, 360),
+    "mnist": Subject(str(MODELS / "glow-mnist"), "mnist", 10_000, 500),
+    "faces": Subject(
+        str(MODELS / "glow-faces"),
+        "orl_faces",
+        300,
+        60,
+        bits=5,
+        taught=5,
+        having=GLASSES,
+        lacking=NO_GLASSES,
+        samples=96,
+    ),
 }
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Integers [n, C, H, W] below `levels`, and their classes."""
+    """Integers [n, C, H, W] below `levels` and their classes; `taught`: of those that teach the classifier."""
 
     train: Any
     train_labels: Any
     test: Any
     test_labels: Any
+    taught: Any
+    taught_labels: Any
     levels: int
+
+    @classmethod
+    def of(cls, subject: Subject) -> Pictures:
+        import torch
+
+        import diffeo
+
+        data = diffeo.data.load(subject.data, bits=subject.bits)
+        labels: Any = data.labels
+        train, train_labels = data.train[: subject.train], labels[0][: subject.train]
+        test, test_labels = data.test[: subject.test], labels[2][: subject.test]
+        classes = test_labels.unique()
+        teaching = torch.zeros(len(test), dtype=torch.bool)
+        for c in classes:
+            teaching[(test_labels == c).nonzero()[: subject.taught, 0]] = True
+        return cls(
+            train,
+            train_labels,
+            test[~teaching],
+            test_labels[~teaching],
+            torch.cat((train, test[teaching])),
+            torch.cat((train_labels, test_labels[teaching])),
+            data.levels or 0,
+        )
 
 
 def bits(flow: Any, x: Any) -> Any:
@@ -61,13 +115,13 @@ def flat(x: Any) -> Any:
 
 
 def classifier(data: Any) -> Any:
-    """Trained on the training pictures; its accuracy on test pictures goes with every number."""
+    """Trained on pictures that are not tried on; its accuracy on test pictures goes with every number."""
     from sklearn.svm import SVC
 
-    return SVC(C=10, gamma="scale").fit(flat(data.train), data.train_labels.numpy())
+    return SVC(C=10, gamma="scale").fit(flat(data.taught), data.taught_labels.numpy())
 
 
-def temperatures(flow: Any) -> list[dict[str, float]]:
+def temperatures(flow: Any, samples: int) -> list[dict[str, float]]:
     """Likelihood and spread of samples."""
     import torch
 
@@ -75,7 +129,7 @@ def temperatures(flow: Any) -> list[dict[str, float]]:
 
     rows = []
     for t in TEMPERATURES:
-        x = sample(flow, SAMPLES, 0, t)
+        x = sample(flow, samples, 0, t)
         # Samples at temperature zero are one picture.
         pairs = x[torch.randperm(len(x), generator=torch.Generator().manual_seed(0))]
         distance = (x.double() - pairs.double()).flatten(1).norm(dim=1).mean()
@@ -92,7 +146,8 @@ def paths(flow: Any, x: Any) -> dict[str, dict[str, Any]]:
     from diffeo.applications import interpolate
 
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
-    first, second = x[order[:PAIRS]], x[order.flip(0)[:PAIRS]]
+    pairs = min(PAIRS, len(x) // 2)
+    first, second = x[order[:pairs]], x[order.flip(0)[:pairs]]
     t = torch.linspace(0, 1, STEPS)[:, None, None, None]
     ways: dict[str, Any] = {
         "pixels": lambda a, b: ((1 - t) * a + t * b).round().to(x.dtype),
@@ -102,9 +157,9 @@ def paths(flow: Any, x: Any) -> dict[str, dict[str, Any]]:
     out: dict[str, dict[str, Any]] = {}
     for name, way in ways.items():
         along = torch.cat([way(a, b) for a, b in zip(first, second, strict=True)])
-        found = bits(flow, along).reshape(PAIRS, STEPS)
+        found = bits(flow, along).reshape(pairs, STEPS)
         inside = found[:, 1:-1].mean(1)
-        error = inside.std() / PAIRS**0.5
+        error = inside.std() / pairs**0.5
         out[name] = {
             "along": found.mean(0).tolist(),
             "inside": inside.mean().item(),
@@ -113,8 +168,33 @@ def paths(flow: Any, x: Any) -> dict[str, dict[str, Any]]:
     return out
 
 
-def attributes(flow: Any, data: Any, judge: Any) -> dict[str, list[dict[str, float]]]:
-    """A class (zero against all others) and the thickness of strokes (sum of ink), moved by the same strengths."""
+def among(labels: Any, classes: Sequence[int]) -> Any:
+    import torch
+
+    return torch.isin(labels, torch.tensor(classes))
+
+
+def attribute_judge(data: Pictures, subject: Subject) -> Any:
+    """A classifier of having the attribute, or lacking it."""
+    from sklearn.svm import SVC
+
+    has, lacks = (among(data.taught_labels, c) for c in (subject.having, subject.lacking))
+    known = has | lacks
+    return SVC(C=10, class_weight="balanced").fit(flat(data.taught[known]), has[known].numpy())
+
+
+def attribute_accuracy(data: Pictures, subject: Subject) -> float:
+    """On the pictures that are tried on."""
+    has, lacks = (among(data.test_labels, c) for c in (subject.having, subject.lacking))
+    known = has | lacks
+    judge = attribute_judge(data, subject)
+    return float(judge.score(flat(data.test[known]), has[known].numpy()))
+
+
+def attributes(
+    flow: Any, data: Pictures, judge: Any, subject: Subject
+) -> dict[str, list[dict[str, float]]]:
+    """An attribute of labels, and the sum of the pixels (quarter with most, with least), by the same strengths."""
     import torch
 
     from diffeo.applications import attribute, shift
@@ -122,24 +202,22 @@ def attributes(flow: Any, data: Any, judge: Any) -> dict[str, list[dict[str, flo
     x, labels, train = data.test, data.test_labels, data.train
     ink = flat(train).sum(1)
     low, high = torch.tensor(ink).quantile(torch.tensor([0.25, 0.75]).double()).tolist()
+    has, lacks = (among(data.train_labels, c) for c in (subject.having, subject.lacking))
+    without = among(labels, subject.lacking)
+    second = attribute_judge(data, subject)
     found = {
-        "zero": (
-            train[data.train_labels == 0],
-            train[data.train_labels != 0],
-            x[labels != 0],
-        ),
-        "thickness": (train[ink >= high], train[ink <= low], x),
+        "class": (train[has], train[lacks], x[without], labels[without]),
+        "ink": (train[ink >= high], train[ink <= low], x, labels),
     }
     out: dict[str, list[dict[str, float]]] = {}
-    for name, (having, lacking, moved) in found.items():
-        same = labels[labels != 0] if name == "zero" else labels
+    for name, (having, lacking, moved, same) in found.items():
         made = shift(flow, moved, attribute(flow, having, lacking), STRENGTHS)
         out[name] = []
         for k, strength in enumerate(STRENGTHS):
             seen = torch.as_tensor(judge.predict(flat(made[:, k])))
             row = {
                 "strength": strength,
-                "zero": (seen == 0).double().mean().item(),
+                "class": second.predict(flat(made[:, k])).mean().item(),
                 "class_kept": (seen == same).double().mean().item(),
                 "ink": flat(made[:, k]).sum(1).mean().item() / (data.levels - 1),
                 "bits": bits(flow, made[:, k]).mean().item(),
@@ -148,7 +226,7 @@ def attributes(flow: Any, data: Any, judge: Any) -> dict[str, list[dict[str, flo
     return out
 
 
-def levels(flow: Any, data: Any, judge: Any) -> list[dict[str, float]]:
+def levels(flow: Any, data: Pictures, judge: Any) -> list[dict[str, float]]:
     """How often the class stays when a fraction of the latents does: the coarsest, and, beside it, the finest."""
     import torch
 
@@ -169,7 +247,7 @@ def levels(flow: Any, data: Any, judge: Any) -> list[dict[str, float]]:
     return rows
 
 
-def draw(flow: Any, data: Any, name: str) -> None:
+def draw(flow: Any, data: Pictures, subject: Subject, name: str) -> None:
     """One picture for each edit."""
     import torch
 
@@ -179,21 +257,26 @@ def draw(flow: Any, data: Any, name: str) -> None:
 
     x, scaling = data.test, Scaling(0.0, data.levels - 1.0)
     generator = torch.Generator().manual_seed(1)
-    direction = attribute(
-        flow, data.train[data.train_labels == 0], data.train[data.train_labels != 0]
-    )
+    has, lacks = (among(data.train_labels, c) for c in (subject.having, subject.lacking))
+    direction = attribute(flow, data.train[has], data.train[lacks])
+    without = x[among(data.test_labels, subject.lacking)]
     sheets = {
         "temperature": (torch.cat([sample(flow, 8, 3, t) for t in (0.5, 0.7, 1.0)]), 8),
-        "path": (torch.cat([interpolate(flow, x[i], x[i + 1], STEPS) for i in (0, 4, 8)]), STEPS),
-        "manifold": (manifold(flow, x[[1, 3, 5, 7]], 8).flatten(0, 1), 8),
-        "attribute": (shift(flow, x[1:5], direction, STRENGTHS).flatten(0, 1), len(STRENGTHS)),
+        "path": (torch.cat([interpolate(flow, x[i], x[i + 7], STEPS) for i in (0, 4, 8)]), STEPS),
+        "manifold": (manifold(flow, x[[1, 7, 13, 19]], 8).flatten(0, 1), 8),
+        "attribute": (
+            shift(flow, without[1::5][:4], direction, STRENGTHS).flatten(0, 1),
+            len(STRENGTHS),
+        ),
         "levels": (
-            torch.cat([keep(flow, x[:9], f, generator=generator) for f in (1, 0.5, 0.25, 0.0625)]),
+            torch.cat(
+                [keep(flow, x[::3][:9], f, generator=generator) for f in (1, 0.5, 0.25, 0.0625)]
+            ),
             9,
         ),
     }
     for kind, (pictures, columns) in sheets.items():
-        content = image_grid(pictures, scaling, columns, cell=40)
+        content = image_grid(pictures, scaling, columns, cell=max(40, pictures.shape[-1]))
         (IMAGES / f"editing-{name}-{kind}.png").write_bytes(content)
 
 
@@ -204,27 +287,20 @@ def measured(name: str) -> dict[str, Any]:
     import diffeo
 
     torch.manual_seed(0)
-    subject, data = SUBJECTS[name], diffeo.data.load(name)
-    labels: Any = data.labels
-    seen = Pictures(
-        data.train[: subject.train],
-        labels[0][: subject.train],
-        data.test[: subject.test],
-        labels[2][: subject.test],
-        data.levels or 0,
-    )
-    flow = diffeo.load(subject.model)
-    judge = classifier(seen)
+    subject = SUBJECTS[name]
+    data, flow = Pictures.of(subject), diffeo.load(subject.model)
+    judge = classifier(data)
     found = {
-        "pictures": len(seen.test),
-        "accuracy": judge.score(flat(seen.test), seen.test_labels.numpy()),
-        "test_bits": bits(flow, seen.test).mean().item(),
-        "temperatures": temperatures(flow),
-        "paths": paths(flow, seen.test),
-        "attributes": attributes(flow, seen, judge),
-        "levels": levels(flow, seen, judge),
+        "pictures": len(data.test),
+        "accuracy": judge.score(flat(data.test), data.test_labels.numpy()),
+        "attribute_accuracy": attribute_accuracy(data, subject),
+        "test_bits": bits(flow, data.test).mean().item(),
+        "temperatures": temperatures(flow, subject.samples),
+        "paths": paths(flow, data.test),
+        "attributes": attributes(flow, data, judge, subject),
+        "levels": levels(flow, data, judge),
     }
-    draw(flow, seen, name)
+    draw(flow, data, subject, name)
     return found
 
 
