@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,8 +24,10 @@ from ..transforms import Chain, ToReal
 from ..zoo.base import Embedding
 
 Support = Distribution | constraints.Constraint | None
-FIT = {"batch_size": 100, "lr": 1e-3, "ema": 0.99, "clip": 5.0}
+FIT = {"batch_size": 100, "lr": 3e-3, "ema": 0.99, "clip": 5.0, "validate_every": 50}
 """Settings of `fit_estimator` that are not those of `diffeo.fit`."""
+SMALL = {"nsf_autoregressive": {"layers": 3, "blocks": 1}}
+"""Settings of size `small` that are not those of the zoo: simulations are few."""
 
 
 def posterior_estimator(
@@ -37,9 +40,10 @@ def posterior_estimator(
 ) -> FlowBuilder:
     """What NPE takes as `density_estimator`: a conditional flow q(theta | x), built from the first simulations.
 
-    name, size, hyper: of a model over vectors, as in `diffeo.zoo.build`. prior: its support becomes that of the flow,
-    so that nothing leaks out of it; without one the support is the whole space. Parameters and data are standardized in
-    the flow. embedding: a network of x, as in `diffeo.zoo.build`; it sees x of a vector [d] as 2 d numbers (`Scaled`).
+    name, size, hyper: of a model over vectors, as in `diffeo.zoo.build` (but see `SMALL`). prior: its support becomes
+    that of the flow, so that nothing leaks out of it; without one the support is the whole space. Parameters and data
+    are standardized in the flow. embedding: a network of x, as in `diffeo.zoo.build`; it sees x of a vector [d] as 2 d
+    numbers (`Scaled`).
 
     Raises ConfigError for an unknown model or a support that is no product of intervals, half lines and lines.
     """
@@ -85,17 +89,14 @@ class FlowBuilder:
         """An estimator with the shapes and the statistics of these rows."""
         _register()
         value, condition = self.pair(theta, x)
-        scaled = Scaled(tuple(condition.shape[1:]))
+        event, given = tuple(value.shape[1:]), tuple(condition.shape[1:])
+        net = copy.deepcopy(self.embedding)
+        if net is not None and not isinstance(net, Conditioner):
+            net = net((0,), context_shape=Scaled(given).out_shape)
+        scaled = Scaled(given, net)
         scaled.fit(condition)
-        if self.embedding is not None:
-            net = self.embedding
-            if not isinstance(net, Conditioner):
-                net = net((0,), context_shape=scaled.out_shape)
-            scaled.net, scaled.out_shape = net, net.out_shape
-        event = tuple(value.shape[1:])
-        model = zoo.build(
-            self.name, event, tuple(condition.shape[1:]), self.size, embedding=scaled, **self.hyper
-        )
+        hyper = (SMALL.get(self.name, {}) if self.size == "small" else {}) | self.hyper
+        model = zoo.build(self.name, event, given, self.size, embedding=scaled, **hyper)
         low, high = _bounds(self.support)
         parts = list(model.transform) if isinstance(model.transform, Chain) else [model.transform]
         chain = Chain(event, [ToReal(event, _tuple(low, event), _tuple(high, event)), *parts])
@@ -130,7 +131,7 @@ class FlowEstimator(nn.Module):
         return flow
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         _register()
 
     @property
@@ -217,24 +218,24 @@ def _bounds(support: Any) -> tuple[Any, Any]:
         support = support.support
     while isinstance(support, constraints.independent):
         support = support.base_constraint
-    if support is None or support is constraints.real or support is constraints.real_vector:
+    if support is None or isinstance(support, type(constraints.real)):
         return -math.inf, math.inf
     if isinstance(support, constraints.cat):
         found = [_bounds(one) for one in support.cseq]
-        return tuple(
+        low, high = (
             torch.cat(
                 [torch.as_tensor(v).expand(n) for v, n in zip(side, support.lengths, strict=True)]
             )
             for side in zip(*found, strict=True)
         )
-    low = getattr(support, "lower_bound", None)
-    high = getattr(support, "upper_bound", None)
-    if (low is None and high is None) or support.is_discrete:
+        return low, high
+    below, above = (getattr(support, name, None) for name in ("lower_bound", "upper_bound"))
+    if (below is None and above is None) or support.is_discrete:
         raise ConfigError(
             f"a flow lives on intervals, half lines and lines, not on {support}: leave the prior out, and sbi "
             "rejects what falls outside of it"
         )
-    return -math.inf if low is None else low, math.inf if high is None else high
+    return -math.inf if below is None else below, math.inf if above is None else above
 
 
 def _tuple(bound: Any, event: tuple[int, ...]) -> list[float | None]:
