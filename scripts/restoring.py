@@ -1,6 +1,6 @@
 """Denoising and inpainting beside classical methods: results/restoring.json and docs/images/restoring-*.png; resumable.
 
-    python scripts/restoring.py [RUN] [--pictures 64]          `digits-glow` (the shipped one) by default
+    python scripts/restoring.py [RUN] [--pictures 24]          `digits-glow` (the shipped one) by default
 
 RUN: a run folder of a flow over pictures; they are the first ones of its test data, and what is tuned is tuned on its
 validation data. PSNR takes the range of the levels as the peak, and for inpainting the hidden pixels alone. A row that
@@ -180,11 +180,11 @@ def measured(flow: Any, data: Any, kind: float | str, settings: Row) -> tuple[Ro
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("run", nargs="?", default="digits-glow")
-    parser.add_argument("--pictures", type=int, default=64)
+    parser.add_argument("--pictures", type=int, default=24)
     parser.add_argument("--chains", type=int, default=4)
-    parser.add_argument("--draws", type=int, default=250)
-    parser.add_argument("--warmup", type=int, default=120)
-    parser.add_argument("--leapfrog", type=int, default=16)
+    parser.add_argument("--draws", type=int, default=160)
+    parser.add_argument("--warmup", type=int, default=60)
+    parser.add_argument("--leapfrog", type=int, default=10)
     parser.add_argument("--steps", type=int, default=200, help="of Adam, for the most likely")
     parser.add_argument("--rows", nargs="+", help="some of them: 0.125 ... centre ...")
     parser.add_argument("--as", dest="name", help="name in the results instead of the data's")

@@ -58,13 +58,13 @@ def test_the_posterior_of_a_gaussian(gaussian):
     )
     assert found.draws.shape == (8, 300, 2, 3)
     assert found.converged.all()
-    assert 0.6 < found.accepted.mean() < 0.95
+    assert 0.5 < found.accepted.mean() < 0.9
     deviation = after.diagonal().sqrt()
     error = deviation / found.effective.sqrt()[:, None]
     assert ((found.mean - centre).abs() < 5 * error).all()
     assert torch.allclose(found.deviation, deviation.expand(2, 3), rtol=0.1)
     flat = found.draws[:, :, 0].flatten(0, 1)
-    assert torch.allclose(flat.mT.cov(), after, atol=0.1 * after.diagonal().max())
+    assert torch.allclose(flat.mT.cov(), after, atol=0.2 * after.diagonal().max())
 
 
 def two_modes(apart):

@@ -27,6 +27,9 @@ RHAT, EFFECTIVE = 1.05, 100
 RUNG = 4
 """Between powers of the likelihood in the warm-up."""
 ROWS = 1024
+"""At once, for Jacobians."""
+JACOBIANS = 512
+"""Times latents: how many chains have theirs averaged, four of 128 latents, or one of many."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ def posterior(
     chains: int = 4,
     draws: int = 250,
     warmup: int = 250,
-    leapfrog: int = 16,
+    leapfrog: int = 10,
     start: Tensor | None = None,
     generator: torch.Generator | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -112,10 +115,10 @@ def posterior(
     """Draws from p(x | y) by Hamiltonian Monte Carlo on the latents, whose prior is the base.
 
     y, sigma, start: as for `most_likely`; without a start, chains begin at draws of the prior, and the likelihood comes
-    in by powers below one. The momenta of a picture have the covariance I + J^T J / sigma^2, J = dx/dz averaged over
-    its chains, and every chain has a step size for an acceptance of 0.8; both are found in the warm-up. Trajectories
-    have a random number of steps up to `leapfrog`. progress: called with the steps done and their number. Neal, MCMC
-    using Hamiltonian dynamics, 2012, arXiv:1206.1901. Raises ShapeError or InputError for what does not fit.
+    in by powers below one. The momenta of a picture have the covariance I + J^T J / sigma^2, J = dx/dz, the mean over
+    some of its chains, and its step size is set for an acceptance of 0.7; both are found in the warm-up.
+    Trajectories have a random number of steps up to `leapfrog`. progress: called with the steps done and their number.
+    Neal, MCMC using Hamiltonian dynamics, 2012, arXiv:1206.1901. Raises ShapeError or InputError for what does not fit.
     """
     if min(chains, draws // 4, warmup + 1, leapfrog) < 1:
         raise InputError(
@@ -231,7 +234,8 @@ class _Problem:
         return [(p, b - a) for p, (a, b) in zip(powers, pairwise(ends), strict=True)]
 
     def metric(self, z: Tensor, power: Tensor) -> Tensor:
-        """I + power J^T J / sigma^2, J = dx/dz, the mean over latents z: the curvature of the energy to first order."""
+        """I + power J^T J / sigma^2, J = dx/dz, the mean over some of the chains: its curvature to first order."""
+        z = z[: max(1, JACOBIANS // z.shape[-1])]
         k, n, d = z.shape
         total = torch.zeros(n, d, d, **self.like)
         outputs = self.known.any(0).nonzero()[:, 0]
