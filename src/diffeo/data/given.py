@@ -33,10 +33,11 @@ def given_of(x: Tensor, given: str) -> Tensor:
         luma: Tensor = ((x.long() * weights).sum(-3, keepdim=True) + 32768) >> 16
         return luma.to(x.dtype)
     n = _SIDE[given]
-    squares = x.unflatten(-1, (shape[2], n)).unflatten(-3, (shape[1], n))
+    squares = x.reshape(*x.shape[:-2], shape[1], n, shape[2], n)
     if real:
-        return squares.mean((-3, -1))
-    total = squares.long().sum((-3, -1))
+        mean: Tensor = squares.mean((-3, -1))
+        return mean
+    total: Tensor = squares.long().sum((-3, -1))
     return ((total + n * n // 2) // (n * n)).to(x.dtype)
 
 

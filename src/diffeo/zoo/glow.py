@@ -147,8 +147,8 @@ def glow(
     )
     if not image:
         mlp = partial(MLP, hidden=tuple(hidden), dropout=dropout)
-        step: list[Layer] = [ActNorm, MIXING[mixing], partial(couple, net=mlp)]
-        chain = Chain(event_shape, [*first, *step * depth])
+        steps: list[Layer] = [ActNorm, MIXING[mixing], partial(couple, net=mlp)] * depth
+        chain = Chain(event_shape, [*first, *steps])
         return Flow(chain, StandardNormal(chain.latent_shape))
 
     def recurse(shape: Shape, left: int) -> Chain:
@@ -163,11 +163,8 @@ def glow(
             prior = [partial(LabelPrior, classifier=classifier, context_shape=inner)]
         elif inner is not None:
             prior = [_prior(PerChannel, inner)]
-        layers: list[Layer] = [
-            Squeeze,
-            *(prior if picture and seen else []),
-            *[ActNorm, MIXING[mixing], partial(couple, net=conv)] * depth,
-        ]
+        step: list[Layer] = [ActNorm, MIXING[mixing], partial(couple, net=conv)]
+        layers: list[Layer] = [Squeeze, *(prior if picture and seen else []), *step * depth]
         if left <= 1:
             return Chain(shape, [*layers, ActNorm, *prior, Flatten])
         leaving: Any = here(ZeroConv) if split == "conditional" else split
