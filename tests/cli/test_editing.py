@@ -163,6 +163,24 @@ def wrong_files(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def command():
+    """`command("edit", ...)` is its exit code; the commands are built once, which is most of what a short one costs."""
+    from typer.main import get_command
+
+    from diffeo.cli import anomaly, editing, using  # noqa: F401  (they add their commands)
+    from diffeo.cli.app import app
+
+    built = get_command(app)
+
+    def run(*args):
+        with pytest.raises(SystemExit) as end:
+            built([str(a) for a in args], prog_name="diffeo")
+        return end.value.code
+
+    return run
+
+
+@pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """By verb, a flow that the verb takes."""
     folder = tmp_path_factory.mktemp("runs")
@@ -186,7 +204,7 @@ def arguments(verb, run, tried, good, out):
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_wrong_files(verb, wrong_files, runs, tmp_path, diffeo_command, capsys):
+def test_wrong_files(verb, wrong_files, runs, tmp_path, command, capsys):
     """One sentence that names the file, exit code 2, and nothing is written."""
     out = tmp_path / ("out.csv" if verb in ("anomaly", "score") else "out.png")
     for kind, words in WRONG.items():
@@ -198,7 +216,7 @@ def test_wrong_files(verb, wrong_files, runs, tmp_path, diffeo_command, capsys):
             inside.write_bytes(tried.read_bytes())
             tried = inside.parent
         args = arguments(verb, runs[verb], tried, wrong_files["good"], out)
-        code = diffeo_command(*args)
+        code = command(*args)
         text = " ".join(capsys.readouterr().err.split())
         assert code == 2, (kind, text)
         assert text.startswith("error: "), text
@@ -208,7 +226,7 @@ def test_wrong_files(verb, wrong_files, runs, tmp_path, diffeo_command, capsys):
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_what_is_read_is_never_written(verb, wrong_files, runs, tmp_path, diffeo_command, capsys):
+def test_what_is_read_is_never_written(verb, wrong_files, runs, tmp_path, command, capsys):
     """Not the picture, and not the folder that it is in."""
     good = tmp_path / "in" / ("good.csv" if verb in ("anomaly", "score") else "good.png")
     good.parent.mkdir()
@@ -217,7 +235,7 @@ def test_what_is_read_is_never_written(verb, wrong_files, runs, tmp_path, diffeo
     read = good.parent if verb == "score" else good
     for out in (good, good.parent):
         args = arguments(verb, runs[verb], read, wrong_files["good"], out)
-        assert diffeo_command(*args) == 2
+        assert command(*args) == 2
         text = " ".join(capsys.readouterr().err.split())
         assert text.startswith("error: "), text
         assert [p.name for p in good.parent.iterdir()] == [good.name]
@@ -225,17 +243,17 @@ def test_what_is_read_is_never_written(verb, wrong_files, runs, tmp_path, diffeo
 
 
 @pytest.mark.parametrize("verb", [*VERBS, "sample"])
-def test_runs_that_are_not_there(verb, wrong_files, tmp_path, diffeo_command, capsys):
+def test_runs_that_are_not_there(verb, wrong_files, tmp_path, command, capsys):
     good, out = wrong_files["good"], tmp_path / "out.png"
     for run, words in ((tmp_path / "none", "no run folder"), (good.parent, "is no run folder")):
         args = ["sample", run, "--out", out] if verb == "sample" else None
-        assert diffeo_command(*(args or arguments(verb, run, good, good, out))) == 2
+        assert command(*(args or arguments(verb, run, good, good, out))) == 2
         text = " ".join(capsys.readouterr().err.split())
         assert text.startswith("error: "), text
         assert words in text, text
 
 
-def test_samples_are_written_where_they_can_be(runs, tmp_path, diffeo_command, capsys):
+def test_samples_are_written_where_they_can_be(runs, tmp_path, command, capsys):
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "file").touch()
     wrong = {
@@ -245,7 +263,7 @@ def test_samples_are_written_where_they_can_be(runs, tmp_path, diffeo_command, c
         tmp_path / "file" / "out.png": "cannot",
     }
     for out, words in wrong.items():
-        assert diffeo_command("sample", runs["keep"], "-n", 2, "--out", out) == 2
+        assert command("sample", runs["keep"], "-n", 2, "--out", out) == 2
         text = " ".join(capsys.readouterr().err.split())
         assert text.startswith("error: "), text
         assert words in text, text
