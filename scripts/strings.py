@@ -53,7 +53,7 @@ Smoothed = Callable[[str, float], float]
 
 
 def kneser_ney(train: Sequence[str], order: int, symbols: int) -> Smoothed:
-    """Bits of a string and its end by a discount d: interpolated Kneser-Ney, P(w | c) = (n - d)+ / N + d T / N P(w | c').
+    """Bits of a string and its end by a discount d: P(w | c) = (n - d)+ / N + d T / N P(w | c'), as Kneser and Ney.
 
     n counts occurrences in the longest contexts, and different predecessors in shorter ones; T is the number of
     different w after c, and c' is c without its first symbol. Kneser and Ney, 1995; Chen and Goodman, 1999.
