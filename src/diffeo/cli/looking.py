@@ -60,8 +60,8 @@ def audit(
     check_run(run)
     flow, chosen, _ = open_run(run)
     there = read_for(flow, run, chosen, data)
-    x = there.test.to(flow.device)
-    found = measure(flow, x, there.context(x), seed=seed, rows=rows)
+    x, given = there.test.to(flow.device), there.context_rows("test", 0, len(there.test))
+    found = measure(flow, x, given, seed=seed, rows=rows)
     if as_json:
         say_json(found.to_dict())
     else:
