@@ -91,7 +91,7 @@ def test_commands(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """Every command exists and takes the options that the page gives it."""
     from typer.main import get_command
 
-    from diffeo.cli import anomaly, editing, looking, strings, training, using  # noqa: F401  (they add their commands)
+    from diffeo.cli import anomaly, editing, looking, strings, tabular, training, using  # noqa: F401  (their commands)
     from diffeo.cli.app import app
 
     monkeypatch.chdir(tmp_path)
