@@ -131,7 +131,9 @@ class Run:
         from diffeo.pretrained import located
         from diffeo.training.run import open_run, read_data
 
-        self.flow, chosen, results = open_run(located(folder))
+        flow, chosen, results = open_run(located(folder))
+        # Stored weights may be of half precision.
+        self.flow = flow.float()
         self.data = read_data(chosen)
         self.name = self.data.name
         self.model = f"{chosen.model}, {self.flow.num_parameters:,} parameters"
