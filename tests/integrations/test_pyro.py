@@ -232,23 +232,23 @@ def regression(n=20):
 
 BUILDS = {
     "coupling": partial(diffeo.zoo.build, "realnvp", size="tiny"),
-    "fast inverse alone": partial(diffeo.zoo.build, "iaf", size="tiny"),
+    "fast inverse alone": partial(diffeo.zoo.build, "iaf", size="tiny", scale="clamp"),
 }
 
 
 @pytest.mark.parametrize(
-    ("name", "steps", "nats", "error"),
+    ("name", "steps", "lr", "nats", "error"),
     [
-        ("coupling", 250, 0.2, 0.4),
-        pytest.param("coupling", 1200, 0.03, 0.1, marks=pytest.mark.slow),
-        pytest.param("fast inverse alone", 1200, 0.05, 0.15, marks=pytest.mark.slow),
+        ("coupling", 250, 0.05, 0.2, 0.4),
+        pytest.param("coupling", 800, 0.01, 0.05, 0.2, marks=pytest.mark.slow),
+        pytest.param("fast inverse alone", 800, 0.01, 0.05, 0.2, marks=pytest.mark.slow),
     ],
 )
-def test_a_conjugate_posterior_is_recovered(name, steps, nats, error):
+def test_a_conjugate_posterior_is_recovered(name, steps, lr, nats, error):
     """Within `nats` of KL, and `error` posterior deviations or shares of (co)variances."""
     model, mean, covariance, evidence = regression()
     guide = FlowGuide(model, BUILDS[name])
-    before, after = train(model, guide, steps, lr=0.05, particles=8 if steps < 1000 else 16)
+    before, after = train(model, guide, steps, lr=lr, particles=8 if steps < 500 else 32)
     assert after < before
     assert evidence - 0.02 < after < evidence + nats
     w = guide.draws(20_000)["w"]
@@ -370,7 +370,7 @@ def test_eight_schools_against_the_reference_draws():
     guide = FlowGuide(
         model, partial(diffeo.zoo.build, "nsf_coupling", layers=4, width=32, blocks=1)
     )
-    train(model, guide, 1500, lr=0.01, particles=32)
+    train(model, guide, 800, lr=0.01, particles=32)
     draws = guide.draws(10_000)
     theta = draws["mu"][:, None] + draws["tau"][:, None] * draws["theta_trans"]
     reference = np.load(SCHOOLS / f"{name}.npz")

@@ -52,9 +52,9 @@ class FlowGuide(AutoContinuous):
     """q(all latent sites of a model) = a flow over their unconstrained values, for SVI and importance sampling.
 
     model: a Pyro model with continuous latent sites, in plates or not. build: a callable `event_shape -> Flow`, such as
-    `partial(zoo.build, "iaf")`; neural splines if None. Layers that are fitted to data, such as Standardize, start as
-    if the posterior were normal, around init_loc_fn's point and with deviation init_scale. One pass of the flow draws
-    and scores, so one with a fast inverse alone, such as `iaf`, trains as fast as others.
+    `partial(zoo.build, "realnvp")`; neural splines if None. Layers that are fitted to data, such as Standardize, start
+    as if the posterior were normal, around init_loc_fn's point and with deviation init_scale. One pass of the flow
+    draws and scores, so one with a fast inverse alone, such as `iaf`, trains as fast as others.
 
     Raises ConfigError, at the first call, for a latent site in a subsampled plate, and for a flow of another shape or
     without gradients of its samples.
