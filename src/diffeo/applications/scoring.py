@@ -145,6 +145,7 @@ class _Scorer:
         x = torch.as_tensor(self.read(start), device=self.flow.device)
         x = x.to(self.flow.dtype) if x.is_floating_point() else x
         width = self.flow.event_shape[0] if self.flow.event_shape else 0
+        given: torch.Tensor | None
         if typed_columns(self.flow) is not None and x.shape[1] > width:
             x, given = x[:, :width], x[:, width:]
         else:

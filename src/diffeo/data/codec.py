@@ -195,7 +195,8 @@ def _codes(array: Any, column: Column) -> Array:
     known = pyarrow.array(column.values, pyarrow.string())
     text = compute.utf8_trim_whitespace(array.cast(pyarrow.string()))
     found = compute.fill_null(compute.index_in(text, value_set=known), int(UNKNOWN))
-    return found.to_numpy(zero_copy_only=False).astype("float64")
+    codes: Array = found.to_numpy(zero_copy_only=False).astype("float64")
+    return codes
 
 
 def numbers(array: Any, kind: str, name: str, row: int, column: str) -> Array:
