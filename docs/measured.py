@@ -12,7 +12,7 @@ from typing import Any
 
 from measured_anomaly import anomaly
 from measured_editing import editing
-from measured_images import ablation, dequantization, images
+from measured_images import ablation, dequantization, figure, images
 from measured_inference import sbi
 from measured_restoring import restoring
 from measured_strings import strings
@@ -295,6 +295,7 @@ RENDER: dict[str, Callable[[str], str]] = {
     "images": lambda data: images(stored(IMAGES[data]), data),
     "ablation": lambda _: ablation(stored("ablation")),
     "dequantization": lambda _: dequantization(stored("dequantization")),
+    "figure": figure,
     "anomaly": lambda arguments: anomaly(stored("anomaly"), arguments),
     "editing": lambda arguments: editing(stored("editing"), arguments),
     "restoring": lambda arguments: restoring(stored("restoring"), arguments),

@@ -33,6 +33,12 @@ AIMS = {"digits": 1.92}
 ADVANTAGE = 0.05
 
 
+def figure(arguments: str) -> str:
+    """`<!-- figure name.png what it shows -->`: the picture, once its script has drawn it."""
+    name, _, text = arguments.partition(" ")
+    return f"![{text}](../images/{name})" if (PICTURES / name).exists() else MISSING
+
+
 def lines(rows: Sequence[Sequence[str]], left: int = 1) -> str:
     """A table: the first row is its head; `left` columns are aligned to the left."""
     head, *body = rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from measured_images import MISSING, PICTURES, lines
+from measured_images import MISSING, lines
 
 Found = Mapping[str, Any]
 MASKS = {"centre": "the middle", "half": "the right half", "random": "half of the pixels"}
@@ -64,12 +64,8 @@ TABLES: dict[str, Callable[[Sequence[Found]], str]] = {
 
 
 def restoring(document: Found | None, arguments: str) -> str:
-    """`<!-- restoring denoising digits -->`, or `<!-- restoring picture:half digits -->`."""
+    """`<!-- restoring denoising digits -->`."""
     kind, data = arguments.split()
-    if kind.startswith("picture:"):
-        file = f"restoring-{data}-{kind.removeprefix('picture:')}.png"
-        there = (PICTURES / file).exists()
-        return f"![{data}, restored](../images/{file})" if there else MISSING
     rows = list((document or {}).get(data, {}).values())
     order = list(MASKS)
     rows.sort(key=lambda r: order.index(r["kind"]) + 1 if r["kind"] in order else r["kind"])

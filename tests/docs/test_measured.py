@@ -75,6 +75,13 @@ def test_a_missing_file_renders_as_not_measured(measured, monkeypatch, tmp_path,
     assert measured.on_page_markdown(f"a\n\n<!-- {hook} -->\n\nb") == "a\n\n*not measured yet*\n\nb"
 
 
+def test_a_figure_shows_once_it_is_drawn(tables, monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(tables, "PICTURES", tmp_path)
+    assert tables.figure("faces.png six faces") == "*not measured yet*"
+    (tmp_path / "faces.png").touch()
+    assert tables.figure("faces.png six faces") == "![six faces](../images/faces.png)"
+
+
 def test_every_place_of_the_results_page_is_rendered(measured) -> None:
     """No mark is left but those of the other hook file."""
     page = (ROOT / "docs" / "results.md").read_text()

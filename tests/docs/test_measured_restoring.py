@@ -42,11 +42,6 @@ def test_tables(monkeypatch, tmp_path) -> None:
         ),
         "0.25": row(0.25, "noisy", "median", "total variation", "most likely", "posterior mean"),
     }
-    monkeypatch.setattr(tables, "PICTURES", tmp_path)
-    assert tables.restoring({}, "picture:half digits") == "*not measured yet*"
-    (tmp_path / "restoring-digits-half.png").touch()
-    shown = tables.restoring({}, "picture:half digits")
-    assert shown == "![digits, restored](../images/restoring-digits-half.png)"
     document = FACTS | {"digits": rows}
     text = {kind: tables.restoring(document, f"{kind} digits") for kind in KINDS}
     assert "| σ = 4 | 20.0 ± 0.2 | 21.0 ± 0.2 |" in text["denoising"]
