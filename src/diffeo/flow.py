@@ -17,7 +17,7 @@ from .nets.embedding import FromContext, resolve_context
 from .parts import ContextShape, Part, Shape, register
 from .properties import Kind, Properties
 from .rows import broadcast, check_dtype, chunked, context_rows, expand, show
-from .transforms import Chain, Level, Transform, TypedColumns
+from .transforms import Chain, Level, Transform
 from .transforms.base import Context, Noise, common_context_shape
 from .transforms.reversible import Memory, run
 
@@ -116,18 +116,19 @@ class Flow(Part):
     @property
     def dequantized(self) -> bool:
         """Whether the first layer adds noise: to integers, or to the columns of a table."""
-        if self.discrete:
-            return True
-        first = next(iter(self.transform)) if isinstance(self.transform, Chain) else self.transform
-        return isinstance(first, TypedColumns) and first.stochastic
+        return any(part.dequantizes for part in self._parts[:1])
+
+    @property
+    def _parts(self) -> list[Transform]:
+        return list(self.transform) if isinstance(self.transform, Chain) else [self.transform]
 
     @property
     def continuous(self) -> Flow:
         """The exact float flow under a dequantizer, sharing its weights; the flow itself otherwise."""
         if not self.dequantized:
             return self
-        parts = list(self.transform) if isinstance(self.transform, Chain) else [self.transform]
-        if len(parts) < 2 or not parts[0].stochastic:
+        parts = self._parts
+        if len(parts) < 2:
             raise ConfigError(
                 "a flow over integers must be a Chain that starts with its dequantizer"
             )

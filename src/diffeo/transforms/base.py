@@ -81,6 +81,11 @@ class Transform(Part):
         """Whether forward takes noise as a third argument."""
         return False
 
+    @property
+    def dequantizes(self) -> bool:
+        """Whether that noise makes real numbers of discrete data, so that the flow behind it is one over these."""
+        return False
+
     def draw(
         self,
         n: int,

@@ -46,6 +46,10 @@ class Dequantize(Transform):
     def stochastic(self) -> bool:
         return True
 
+    @property
+    def dequantizes(self) -> bool:
+        return True
+
     def draw(
         self,
         n: int,

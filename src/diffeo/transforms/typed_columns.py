@@ -311,6 +311,10 @@ class TypedColumns(Transform):
         return self.noisy
 
     @property
+    def dequantizes(self) -> bool:
+        return self.noisy
+
+    @property
     def slices(self) -> dict[str, tuple[slice, slice]]:
         """By column: its entries of the event, and its latents, the flag's last."""
         found, e, z = {}, 0, 0
