@@ -58,6 +58,7 @@ results: .venv/.installed ## Measure again what the documentation shows (half a 
 	$(BIN)/python scripts/ablation.py
 	$(BIN)/python scripts/dequantization.py
 	$(BIN)/python scripts/memory.py
+	$(BIN)/python scripts/large_tables.py
 	$(BIN)/python scripts/translating.py
 	$(if $(DIFFEO_DATA),$(BIN)/python scripts/strings.py,@echo "scripts/strings.py needs DIFFEO_DATA: left out")
 	$(if $(DIFFEO_DATA),$(BIN)/python scripts/images.py cifar10,@echo "CIFAR-10 needs DIFFEO_DATA: left out")
