@@ -35,6 +35,12 @@ def inference():
     D.Distribution.set_default_validate_args(checks)
 
 
+@pytest.fixture(autouse=True)
+def _empty_folder(tmp_path, monkeypatch):
+    """sbi writes its logs into the folder where it runs."""
+    monkeypatch.chdir(tmp_path)
+
+
 def simulate(prior, n=300, seed=0):
     torch.manual_seed(seed)
     theta = prior.sample((n,))
