@@ -5,6 +5,7 @@ from __future__ import annotations
 from .anomaly import Detector, Evidence, evidence
 from .coding import decode_table, encode_table
 from .compression import keep
+from .imputing import Imputed, impute, impute_table
 from .inference import (
     Calibration,
     Coverage,
@@ -13,7 +14,6 @@ from .inference import (
     posterior_predictive,
     simulation_based_calibration,
 )
-from .imputing import Imputed, impute, impute_table
 from .latents import attribute, interpolate, manifold, shift
 from .pictures import read_pictures, write_pictures
 from .restoring import Posterior, most_likely, posterior

@@ -23,7 +23,17 @@ INTERRUPTED = 130  # what a shell expects of a program that Ctrl-C ended
 # The panels of --help and the commands in them, in this order.
 PANELS = {
     "Train": ("train", "demo"),
-    "Use a run": ("evaluate", "sample", "score", "impute", "anomaly", "encode", "decode", "edit", "strength"),
+    "Use a run": (
+        "evaluate",
+        "sample",
+        "score",
+        "impute",
+        "anomaly",
+        "encode",
+        "decode",
+        "edit",
+        "strength",
+    ),
     "Look": ("models", "report", "audit"),
 }
 

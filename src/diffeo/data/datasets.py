@@ -70,8 +70,8 @@ def load(
     image_size: (height, width), or one number for both, of the pictures in a folder; fit: "resize" to exactly that,
     or "crop" the centre after scaling the short side. channels: 1 or 3, as the pictures unless given. alphabet, length:
     the characters and the largest length of the strings in a .txt or .txt.gz file, one a line, as found there unless
-    given. size: training points of a built-in 2-D density. given: of pictures, what a conditional model is given: grey (of pictures in
-    colour), half or quarter (their size): see `diffeo.data.given_of`.
+    given. size: training points of a built-in 2-D density. given: of pictures, what a conditional model is
+    given: grey (of pictures in colour), half or quarter (their size): see `diffeo.data.given_of`.
 
     Files larger than memory are read once into the cache ($DIFFEO_CACHE), and the parts are memory-mapped.
     InputError for a bad option, DataError for data that cannot be used.
