@@ -43,7 +43,7 @@ def test_the_page_shows_every_task_of_the_script():
     for task in script.TASKS:
         assert f"<!-- translating samples {task} -->" in page
         assert f"<!-- translating likelihood {task} -->" in page
-        assert f"(../images/translating-{task}.png)" in page
+        assert f"<!-- figure translating-{task}.png " in page
     assert not re.findall(r"<!-- (.*?) -->", measured.on_page_markdown(page))
 
 
