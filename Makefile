@@ -18,6 +18,8 @@ help: ## Show this list
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) install --quiet -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
 	$(PIP) install --quiet -c constraints.txt -e ".[test,docs]"
+	# For its files; what it would install beside them pins an old sbi.
+	$(PIP) install --quiet --no-deps -c constraints.txt sbibm
 	touch $@
 
 demo: .venv/.installed ## Train a small model on real data and write runs/demo/report.html

@@ -345,6 +345,19 @@ class Flow(Part):
 
         return save(self, folder)
 
+    def save_pretrained(self, save_directory: str | Path, **options: Any) -> Any:
+        """The same files by the model hub's mixin; options: its own. See `diffeo.integrations.hub`."""
+        from .integrations.hub import HubFlow
+
+        return HubFlow(self).save_pretrained(save_directory, **options)
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path, **options: Any) -> Flow:
+        """A flow from a folder, or by its name on the model hub: nothing downloads unless local_files_only is False."""
+        from .integrations.hub import HubFlow
+
+        return HubFlow.from_pretrained(name_or_path, **options)
+
     def config(self) -> dict[str, Any]:
         return {
             "transform": self.transform,

@@ -68,7 +68,7 @@ Table = dict[str, tuple[Writer, dict[str, Any], str]]
 
 ARRAYS: Table = {
     "missing": (lambda p: p / "no.npy", {}, "there is no file .*no.npy"),
-    "ending": (lambda p: text(p, "1", "a.txt"), {}, "'.txt', expected one of .npy, .npz, .csv"),
+    "ending": (lambda p: text(p, "1", "a.dat"), {}, "'.dat', expected one of .npy, .npz, .csv"),
     "no ending": (lambda p: text(p, "1", "a"), {}, "has no ending"),
     "folder of that name": (lambda p: (p / "a.npy").mkdir() or p / "a.npy", {}, "no picture"),
     "empty npy": (lambda p: text(p, "", "a.npy"), {}, "a.npy is empty"),

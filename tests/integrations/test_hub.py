@@ -44,6 +44,7 @@ def test_same_files_and_same_numbers(flow, tmp_path, offline):
     assert all(p is q for p, q in zip(shared.parameters(), flow.parameters(), strict=True))
     assert shared.save_pretrained(tmp_path / "hub") is None
     flow.save(tmp_path / "own")
+    flow.save_pretrained(tmp_path / "plain")
     names = ["README.md", "config.json", "model.safetensors"]
     assert sorted(p.name for p in (tmp_path / "hub").iterdir()) == names
     for name in names:
@@ -53,6 +54,7 @@ def test_same_files_and_same_numbers(flow, tmp_path, offline):
     for again in (
         HubFlow.from_pretrained(tmp_path / "own"),
         HubFlow.from_pretrained(str(tmp_path / "hub")),
+        diffeo.Flow.from_pretrained(tmp_path / "plain"),
         diffeo.load(tmp_path / "hub"),
     ):
         assert isinstance(again, diffeo.Flow)

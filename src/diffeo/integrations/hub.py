@@ -15,7 +15,7 @@ from ..saving import CARD, CONFIG, WEIGHTS, load, save
 __all__ = ["HubFlow"]
 
 
-class HubFlow(Flow, ModelHubMixin, library_name="diffeo"):
+class HubFlow(ModelHubMixin, Flow, library_name="diffeo"):
     """A flow, sharing its parameters, with the methods of the hub; `diffeo.load` reads what it saves, and the reverse.
 
     `save_pretrained(folder)` writes config.json, model.safetensors and README.md (the model card). `from_pretrained`

@@ -339,6 +339,9 @@ def _memory(flow: Flow, memory: Memory | None) -> Iterator[None]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the trainer's hints about hardware and workers away from the user, and restore its logger after."""
+    # The import itself sets the level of its logger.
+    import lightning.pytorch  # noqa: F401
+
     log = logging.getLogger("lightning.pytorch")
     before = log.level
     log.setLevel(logging.ERROR)
