@@ -352,11 +352,19 @@ class Flow(Part):
         return HubFlow(self).save_pretrained(save_directory, **options)
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str | Path, **options: Any) -> Flow:
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        local_files_only: bool = True,
+        **options: Any,
+    ) -> Flow:
         """A flow from a folder, or by its name on the model hub: nothing downloads unless local_files_only is False."""
         from .integrations.hub import HubFlow
 
-        return HubFlow.from_pretrained(name_or_path, **options)
+        return HubFlow.from_pretrained(
+            pretrained_model_name_or_path, local_files_only=local_files_only, **options
+        )
 
     def config(self) -> dict[str, Any]:
         return {
