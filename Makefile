@@ -50,6 +50,8 @@ bench: .venv/.installed ## Speed beside the bare networks and the peers that are
 	$(BIN)/python -m benchmarks.images
 	$(BIN)/python -m benchmarks.autoregressive
 
+with_data = $(if $(DIFFEO_DATA),$(BIN)/python scripts/$(1),@echo "scripts/$(1) needs DIFFEO_DATA: left out")
+
 results: .venv/.installed ## Measure again what the documentation shows (half a day; what is stored is not repeated)
 	$(BIN)/python scripts/results.py
 	$(BIN)/python scripts/figures.py
@@ -61,11 +63,15 @@ results: .venv/.installed ## Measure again what the documentation shows (half a 
 	$(BIN)/python scripts/dequantization.py
 	$(BIN)/python scripts/memory.py
 	$(BIN)/python scripts/large_tables.py
-	$(BIN)/python scripts/translating.py
-	$(if $(DIFFEO_DATA),$(BIN)/python scripts/strings.py,@echo "scripts/strings.py needs DIFFEO_DATA: left out")
-	$(if $(DIFFEO_DATA),$(BIN)/python scripts/images.py cifar10,@echo "CIFAR-10 needs DIFFEO_DATA: left out")
-	$(if $(DIFFEO_DATA),$(BIN)/python scripts/images.py mnist,@echo "MNIST needs DIFFEO_DATA: left out")
-	$(if $(DIFFEO_DATA),$(BIN)/python scripts/tables.py,@echo "scripts/tables.py needs DIFFEO_DATA: left out")
+	$(BIN)/python scripts/sbi_tasks.py
+	$(call with_data,editing.py)
+	$(call with_data,anomaly.py digits-glow results/models/glow-mnist results/models/glow-cifar10)
+	$(call with_data,translating.py)
+	$(call with_data,strings.py)
+	$(call with_data,images.py cifar10)
+	$(call with_data,images.py mnist)
+	$(call with_data,tables.py)
+	$(BIN)/python scripts/restoring.py # needs the packages of the extra bench
 
 wheel: .venv/.installed ## Build the wheel into dist/ and use it outside the checkout
 	bash scripts/check_wheel.sh
