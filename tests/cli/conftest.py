@@ -40,3 +40,16 @@ def table_run(table, tmp_path_factory):
         args = ["train", "realnvp", "data.columns=[weight, age]", "--data", table, "--size", "tiny"]
         assert run(patch, *args, "--steps", "5", "--out", folder, "--quiet") == 0
     return folder
+
+
+@pytest.fixture
+def refused(diffeo_command, capsys):
+    """`refused(...)` is the sentence with which an edit ends."""
+
+    def run(*args):
+        assert diffeo_command("edit", *args) == 2
+        text = capsys.readouterr().err
+        assert "Traceback" not in text
+        return " ".join(text.split())
+
+    return run

@@ -19,19 +19,6 @@ def pictures(tmp_path_factory):
     return write_pictures(diffeo.data.load("digits").test[:4], folder / "in", diffeo.load(RUN))
 
 
-@pytest.fixture
-def refused(diffeo_command, capsys):
-    """`refused(...)` is the sentence with which an edit ends."""
-
-    def run(*args):
-        assert diffeo_command("edit", *args) == 2
-        text = capsys.readouterr().err
-        assert "Traceback" not in text
-        return " ".join(text.split())
-
-    return run
-
-
 def test_files_and_events(pictures):
     flow, x = diffeo.load(RUN), diffeo.data.load("digits").test[:4]
     assert Image.open(pictures[0]).size == (8, 8)

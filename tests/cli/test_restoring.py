@@ -20,19 +20,6 @@ def pictures(tmp_path_factory):
     return write_pictures(diffeo.data.load("digits").test[:2], folder / "in", diffeo.load(RUN))
 
 
-@pytest.fixture
-def refused(diffeo_command, capsys):
-    """`refused(...)` is the sentence with which an edit ends."""
-
-    def run(*args):
-        assert diffeo_command("edit", *args) == 2
-        text = capsys.readouterr().err
-        assert "Traceback" not in text
-        return " ".join(text.split())
-
-    return run
-
-
 def painted(path, pixels, mode="L"):
     Image.fromarray(np.asarray(pixels, dtype=np.uint8)).convert(mode).save(path)
     return path

@@ -108,10 +108,6 @@ def glow(
         )
     if mixing not in tuple(MIXING):
         raise ConfigError(f"mixing must be one of {', '.join(MIXING)}, got {mixing!r}")
-    if coupling not in ("affine", "additive"):
-        raise ConfigError(f"coupling must be affine or additive, got {coupling!r}")
-    if condition not in ("top", "all"):
-        raise ConfigError(f"condition must be top or all, got {condition!r}")
     if depth < 1 or (scales is not None and scales < 1) or not 0 <= dropout < 1:
         raise ConfigError(
             f"glow needs depth and scales of 1 or more and a dropout in [0, 1), got depth {depth}, scales {scales} and "

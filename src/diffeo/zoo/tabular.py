@@ -14,7 +14,7 @@ from typing import Any, Literal
 from ..columns import Schema, continuous
 from ..columns import schema as as_schema
 from ..distributions import StandardNormal
-from ..errors import ConfigError, ShapeError
+from ..errors import ShapeError
 from ..families import RationalQuadraticSpline
 from ..flow import Flow
 from ..nets import ResidualMADE, ResidualMLP, TableFeatures
@@ -83,8 +83,6 @@ def tabular(
             f"tabular: the schema has {known.event_shape[0]} entries ({', '.join(known.entries)}), the event shape is "
             f"{event_shape}"
         )
-    if layer not in ("coupling", "autoregressive"):
-        raise ConfigError(f"layer must be coupling or autoregressive, got {layer!r}")
     features = TableFeatures(known) if known.given else None
     if features is not None and context_shape not in (None, known.context_shape):
         raise ShapeError(
