@@ -16,6 +16,7 @@ from tests.conformance.table import (
     ZOO,
     by_hand,
 )
+from tests.conftest import untraced
 from torch import nn
 
 from diffeo import zoo
@@ -41,25 +42,16 @@ SKIP = {
 }
 # Size of the random parameters, where 1 gives maps that are singular in float64: Glow has exp(3 l) inside a sigmoid.
 SCALE = {"glow": 0.5}
-# What makes a graph of the code takes most of the time: the first entry of each name has it in the fast tests, the
-# others in the slow ones.
+# What makes a graph of the code takes most of the time: in the fast tests the first entry of each name has it, and of
+# compilation the tracing alone; every entry goes through the backends in the slow ones.
 GRAPHS = ("compile", "export")
+TRACED = "eager"
 INDUCTOR_FAST = ("nice/2",)
 INDUCTOR_SLOW = [name for name in FLOWS if name not in INDUCTOR_FAST]
 
 
-def _skip(name: str, table: dict) -> tuple[str, ...]:
-    stem = name.split("/")[0]
-    first = next(n for n in table if n.split("/")[0] == stem)
-    return (*SKIP.get(name, ()), *(() if name == first else GRAPHS))
-
-
 def _event(name: str) -> Any:
     return EVENTS[name]() if name in EVENTS else None
-
-
-def _others(table: dict) -> list[str]:
-    return [name for name in table if "compile" in _skip(name, table)]
 
 
 @pytest.fixture(autouse=True)
@@ -67,30 +59,39 @@ def _seeded() -> None:
     torch.manual_seed(0)
 
 
+def _check(check: Any, table: dict, name: str, **options: Any) -> None:
+    """Every check for the first entry of a name; for the others no graphs are made, and no lines counted."""
+    stem = name.split("/")[0]
+    skip = SKIP.get(name, ())
+    if name != next(n for n in table if n.split("/")[0] == stem):
+        check, skip = untraced(check), (*skip, *GRAPHS)
+    more = (_event(name),) if name in EVENTS else ()
+    check(table[name](), *more, skip=skip, backend=TRACED, **options)
+
+
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_transform(name: str) -> None:
-    check_transform(TRANSFORMS[name](), _event(name), skip=_skip(name, TRANSFORMS))
+    _check(check_transform, TRANSFORMS, name)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_family(name: str) -> None:
-    check_family(FAMILIES[name](), skip=_skip(name, FAMILIES))
+    _check(check_family, FAMILIES, name)
 
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_distribution(name: str) -> None:
-    check_distribution(DISTRIBUTIONS[name](), skip=_skip(name, DISTRIBUTIONS))
+    _check(check_distribution, DISTRIBUTIONS, name)
 
 
 @pytest.mark.parametrize("name", CONDITIONERS)
 def test_conditioner(name: str) -> None:
-    check_conditioner(CONDITIONERS[name](), skip=_skip(name, CONDITIONERS))
+    _check(check_conditioner, CONDITIONERS, name)
 
 
 @pytest.mark.parametrize("name", FLOWS)
 def test_flow(name: str) -> None:
-    scale = SCALE.get(name.split("/")[0], 1.0)
-    check_flow(FLOWS[name](), _event(name), skip=_skip(name, FLOWS), scale=scale)
+    _check(check_flow, FLOWS, name, scale=SCALE.get(name.split("/")[0], 1.0))
 
 
 @pytest.mark.parametrize("name", INDUCTOR_FAST)
@@ -109,12 +110,12 @@ ALL = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("kind", "name"), [(kind, name) for kind, (table, _) in ALL.items() for name in _others(table)]
+    ("kind", "name"), [(kind, name) for kind, (table, _) in ALL.items() for name in table]
 )
 def test_graphs_slow(kind: str, name: str) -> None:
     table, check = ALL[kind]
     more = (_event(name),) if name in EVENTS else ()
-    check(table[name](), *more, checks=GRAPHS)
+    check(table[name](), *more, checks=GRAPHS, skip=SKIP.get(name, ()))
 
 
 @pytest.mark.slow
