@@ -34,4 +34,4 @@ def run(coupling: str, mixing: str, seed: int, steps: int) -> dict[str, Any]:
 
 if __name__ == "__main__":
     AXES = {"coupling": ("affine", "additive"), "mixing": ("reverse", "shuffle", "conv1x1")}
-    fill("ablation", __doc__ or "", AXES, run, steps=3000, budget="budget")
+    fill("ablation", __doc__ or "", AXES, run, steps=1000, budget="budget")

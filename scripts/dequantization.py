@@ -14,10 +14,6 @@ from typing import Any
 
 from stored import fill
 
-COUPLINGS = ("mixture", "affine")
-NOISES = ("variational", "uniform")
-SEEDS = (0, 1, 2)
-STEPS = 800
 SAMPLES = 32
 HYPER = {"blocks": 1, "dequantizer_couplings": 2, "dropout": 0.3}
 TRAINING = {
@@ -68,4 +64,4 @@ def run(coupling: str, noise: str, seed: int, steps: int) -> dict[str, Any]:
 
 if __name__ == "__main__":
     AXES = {"coupling": ("mixture", "affine"), "noise": ("variational", "uniform")}
-    fill("dequantization", __doc__ or "", AXES, run, steps=1500)
+    fill("dequantization", __doc__ or "", AXES, run, steps=600)
