@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from .errors import ConfigError
@@ -44,6 +45,32 @@ class Part(nn.Module):
     def config(self) -> dict[str, Any]:
         """Keyword arguments of the constructor: numbers, strings, sequences, dicts and other parts."""
         raise ConfigError(f"{type(self).__name__} has no config(), so it cannot be saved")
+
+
+REFRESH_TOLERANCE = 1e-3
+"""What `refresh` stops at, and what refreshed modules allow for."""
+
+
+class Refreshed(nn.Module):
+    """A module whose state follows its weights only when told, such as the vectors of a power iteration."""
+
+    def refresh(self, tolerance: float = REFRESH_TOLERANCE) -> None:
+        """Bring the state up to the present weights; where it is so already, change nothing."""
+
+
+@torch.no_grad()
+def refresh(module: nn.Module, tolerance: float = REFRESH_TOLERANCE) -> None:
+    """Bring all state that follows weights up to the present ones: after a step, on load, before an inversion.
+
+    tolerance: at most REFRESH_TOLERANCE. Raises ConfigError for another.
+    """
+    if not 0 < tolerance <= REFRESH_TOLERANCE:
+        raise ConfigError(
+            f"tolerance must be positive and at most {REFRESH_TOLERANCE}, got {tolerance}"
+        )
+    for part in module.modules():
+        if isinstance(part, Refreshed):
+            part.refresh(tolerance)
 
 
 def describe(value: Any, path: str = "flow") -> Any:

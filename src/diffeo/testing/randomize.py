@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..parts import ContextShape, Shape
+from ..parts import ContextShape, Shape, refresh
 from ..properties import Domain
 
 _MEANS = {"mean", "running_mean"}
@@ -21,7 +21,8 @@ def randomize(module: nn.Module, seed: int = 0, scale: float = 1.0) -> nn.Module
 
     Weights (two axes or more) become N(0, scale^2 / fan_in), so that outputs keep the size of inputs; vectors and
     numbers N(0, scale^2 / 4). Statistics of normalization layers become N(0, 1/4) means and log-normal deviations. What
-    must keep its form (permutations, masks, orthogonal matrices, flags) is a buffer of another name, and stays.
+    must keep its form (permutations, masks, orthogonal matrices, flags) is a buffer of another name, and stays. State
+    that follows the weights (power iterations) is brought up to them.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -38,6 +39,7 @@ def randomize(module: nn.Module, seed: int = 0, scale: float = 1.0) -> nn.Module
             b.copy_(0.5 * normal(b))
         elif b.is_floating_point() and name in _SPREADS:
             b.copy_((0.5 * normal(b)).exp())
+    refresh(module)
     return module
 
 
