@@ -17,6 +17,7 @@ from tests.conformance import (
     linear,
     monotone,
     neural,
+    residuals,
     splines,
     strings,
     tables,
@@ -319,6 +320,7 @@ for _area in (
     linear,
     flowpp,
     glow,
+    residuals,
     strings,
     tables,
 ):
@@ -370,6 +372,7 @@ for _area in (
     linear,
     flowpp,
     glow,
+    residuals,
     strings,
     tables,
 ):
