@@ -1,0 +1,351 @@
+"""Fixed points x = g(x), example by example, to a stated tolerance: Picard, Anderson, Broyden; implicit gradients.
+
+Anderson, Iterative procedures for nonlinear integral equations, JACM 12, 1965; Walker & Ni, SIAM J. Numer. Anal. 49,
+2011. Broyden, Math. Comp. 19, 1965. Gradients: Bai, Kolter, Koltun, Deep equilibrium models, 2019, arXiv:1909.01377.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from .errors import ConfigError, ConvergenceError
+
+Map = Callable[[Tensor], Tensor]
+"""x [batch, *event] -> [batch, *event], example by example; what it closes over (parameters, inputs) gets gradients."""
+
+Method = Literal["picard", "anderson", "broyden"]
+
+ROUNDINGS = 32
+"""The default tolerance, in units of the dtype's rounding: 4e-6 in float32, 7e-15 in float64."""
+
+MAX_STEPS = 5000
+"""Evaluations of g before the search gives up."""
+
+_PATIENCE = (
+    300  # evaluations without a new least residual: no contraction, or the rounding of g is reached
+)
+_FALL = 0.99  # an accelerated step must bring the least residual so far down to this share of it
+_REJECTIONS = 20  # of accelerated steps of one example, after which it goes on by x <- g(x) alone
+
+
+@dataclass(frozen=True)
+class Solution:
+    """x [batch, *event] with x = g(x); residual: root mean square of g(x) - x; steps: evaluations, both [batch]."""
+
+    x: Tensor
+    residual: Tensor
+    steps: Tensor
+
+    def error_bound(self, lipschitz: float) -> Tensor:
+        """Root mean square distance of x from the fixed point, at most: residual / (1 - lipschitz), [batch].
+
+        lipschitz: a constant of g in the 2-norm, below 1.
+        """
+        return self.residual / (1 - lipschitz)
+
+
+_found: ContextVar[list[tuple[str, Solution]] | None] = ContextVar("found", default=None)
+
+
+@contextmanager
+def recording() -> Iterator[list[tuple[str, Solution]]]:
+    """Collects (name, Solution) of every search inside, in their order: what a model's iterations cost.
+
+    >>> with recording() as found:
+    ...     _ = solve(lambda x: 0.5 * x + 1, torch.zeros(3, 2), name="line")
+    >>> [(name, int(s.steps.max()) > 1) for name, s in found]
+    [('line', True)]
+    """
+    found: list[tuple[str, Solution]] = []
+    token = _found.set(found)
+    try:
+        yield found
+    finally:
+        _found.reset(token)
+
+
+def default_tolerance(dtype: torch.dtype) -> float:
+    """ROUNDINGS units of rounding."""
+    return ROUNDINGS * torch.finfo(dtype).eps
+
+
+@torch.no_grad()
+def solve(
+    g: Map,
+    x0: Tensor,
+    *,
+    name: str = "a fixed point",
+    tolerance: float | None = None,
+    max_steps: int = MAX_STEPS,
+    method: Method = "picard",
+) -> Solution:
+    """x = g(x) for every example of the batch, from x0 [batch, *event]; no gradients.
+
+    An example is done when the root mean square of g(x) - x is at most `tolerance` times max(1, root mean square of x),
+    and does not move any more; its result is its own, whatever else is in the batch. `picard` is x <- g(x). `anderson`
+    and `broyden` accelerate it, from the last few evaluations of the same example; a step that does not lower the
+    residual is undone and replaced by x <- g(x), and after 20 of these nothing else is tried: where g is a contraction
+    in any norm, all three converge. Rows of x0 that are not finite come back as they are.
+
+    name: of the layer, for the error. max_steps: evaluations of g.
+    Raises ConvergenceError, with the worst residual and the count, if some examples have no fixed point to tolerance;
+    ConfigError for an unknown method.
+    """
+    if method not in _ACCELERATIONS:
+        raise ConfigError(f"method must be one of {', '.join(_ACCELERATIONS)}, got {method!r}")
+    tolerance = default_tolerance(x0.dtype) if tolerance is None else tolerance
+    shape, x0 = x0.shape, x0.detach().flatten(1)
+
+    def evaluate(x: Tensor) -> tuple[Tensor, Tensor]:
+        value = g(x.reshape(shape)).detach().reshape(x.shape)
+        return value, _rms(value - x)
+
+    def converged(x: Tensor, residual: Tensor) -> Tensor:
+        return residual.isfinite() & (residual <= tolerance * _rms(x).clamp(min=1))
+
+    lost = ~x0.isfinite().all(1)
+    x = torch.where(lost[:, None], torch.zeros_like(x0), x0)
+    value, residual = evaluate(x)
+    steps = torch.ones_like(lost, dtype=torch.long)
+    done = lost | converged(x, residual)
+    best, since = residual, torch.zeros_like(steps)
+    rejected = torch.zeros_like(steps)
+    plain = torch.ones_like(done)
+    acceleration = _ACCELERATIONS[method](x, value)
+    for _ in range(max_steps - 1):
+        if bool((done | (since > _PATIENCE)).all()):
+            break
+        fast = acceleration.step(x, value)
+        plain = plain | (rejected >= _REJECTIONS) | ~fast.isfinite().all(1)
+        tried = torch.where(plain[:, None], value, fast)
+        tried = torch.where(done[:, None], x, tried)
+        found, r = evaluate(tried)
+        acceleration.learn(x, value, tried, found)
+        good = plain | (r <= _FALL * best)
+        rejected = rejected + (~good & ~done)
+        take = good & ~done
+        x, value = (torch.where(take[:, None], a, b) for a, b in ((tried, x), (found, value)))
+        residual = torch.where(take, r, residual)
+        since = torch.where(done | (residual < best), 0, since + 1)
+        best = torch.minimum(best, residual.nan_to_num(nan=math.inf))
+        steps = steps + ~done
+        plain = ~good
+        done = done | converged(x, residual)
+    if not bool(done.all()):
+        _raise(name, residual, done, tolerance, int(steps.max()))
+    solution = Solution(torch.where(lost[:, None], x0, x).reshape(shape), residual, steps)
+    if (record := _found.get()) is not None:
+        record.append((name, solution))
+    return solution
+
+
+def fixed_point(
+    g: Map,
+    x0: Tensor,
+    *,
+    name: str = "a fixed point",
+    tolerance: float | None = None,
+    max_steps: int = MAX_STEPS,
+    method: Method = "picard",
+) -> Tensor:
+    """The x of `solve`, with the gradients of the implicit function x(everything that g closes over), to second order.
+
+    Backward solves u = v + (dg/dx)^T u for the incoming gradient v, to the same tolerance relative to v, by the same
+    method; it calls g again, which must give the same values (no dropout of its own). x0 gets no gradient.
+    torch.compile leaves the search out of its graphs; vmap cannot enter it.
+
+    >>> a = torch.tensor([[3.0]], requires_grad=True)
+    >>> x = fixed_point(lambda x: 0.5 * x + a, torch.zeros(1, 1))
+    >>> bool((x - 6).abs() < 1e-4), torch.autograd.grad(x, a)[0]
+    (True, tensor([[2.0000]]))
+    """
+    x = solve(g, x0, name=name, tolerance=tolerance, max_steps=max_steps, method=method).x
+    if not torch.is_grad_enabled():
+        return x
+    settings = {"tolerance": tolerance, "max_steps": max_steps, "method": method}
+    root = _Root(g, f"{name}, gradient", settings)
+    y = g(x)
+    if not y.requires_grad:
+        return x
+    # Newton steps x + (I - dg/dx)^-1 (g(x) - x) that change no value: the first has the right gradient, at a constant
+    # x; the second has it at an x with a gradient of its own, for the second order.
+    first: Tensor = _Newton.apply(x, y, None, root)  # type: ignore[no-untyped-call]
+    second: Tensor = _Newton.apply(x, g(first), first, root)  # type: ignore[no-untyped-call]
+    return second
+
+
+# What torch.compiler.disable sets; that decorator itself would make `import diffeo` load dynamo and sympy.
+solve._torchdynamo_disable = True  # type: ignore[attr-defined]
+fixed_point._torchdynamo_disable = True  # type: ignore[attr-defined]
+
+
+@dataclass
+class _Root:
+    """What the two steps share; twice: a backward pass was itself recorded, so that a second one may come."""
+
+    g: Map
+    name: str
+    settings: dict[str, Any]
+    twice: bool = False
+
+
+class _Newton(torch.autograd.Function):
+    """x, as start + (I - dg/dx)^-1 (g(start) - start) with y = g(start); start is None for a constant."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, start: Tensor | None, root: _Root) -> Tensor:
+        out = x.view_as(x)
+        ctx.root, ctx.constant = root, start is None
+        ctx.save_for_backward(out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, v: Tensor) -> tuple[Tensor | None, ...]:
+        root, again = ctx.root, torch.is_grad_enabled()
+        root.twice |= again and not ctx.constant
+        # Of first order, the two gradients by start cancel.
+        if ctx.constant and not root.twice:
+            return None, None, None, None
+        u = _adjoint(root, ctx.saved_tensors[0], v, again)
+        return None, u, None if ctx.constant else v - u, None
+
+
+def _adjoint(root: _Root, x: Tensor, v: Tensor, again: bool) -> Tensor:
+    """u = v + (dg/dx)^T u at x; `again`: with the graph of u itself."""
+    with torch.enable_grad():
+        x = x if again else x.detach().requires_grad_()
+        y = root.g(x)
+    # Relative to v, whose scale is that of the loss.
+    scale = _rms(v.detach().flatten(1)).reshape(-1, *[1] * (v.ndim - 1))
+    scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+
+    def adjoint(u: Tensor) -> Tensor:
+        product = None
+        if y.requires_grad:
+            (product,) = torch.autograd.grad(
+                y,
+                x,
+                u,
+                create_graph=again and torch.is_grad_enabled(),
+                retain_graph=True,
+                allow_unused=True,
+            )
+        return v / scale if product is None else v / scale + product
+
+    find = fixed_point if again else _solved
+    return find(adjoint, v.detach() / scale, name=root.name, **root.settings) * scale
+
+
+def _solved(g: Map, x0: Tensor, **settings: Any) -> Tensor:
+    return solve(g, x0, **settings).x
+
+
+def _rms(x: Tensor) -> Tensor:
+    return x.square().mean(1).sqrt()
+
+
+def _raise(name: str, residual: Tensor, done: Tensor, tolerance: float, steps: int) -> None:
+    worst = residual[~done]
+    raise ConvergenceError(
+        f"{name}: the fixed point of {len(worst)} of {len(done)} examples was not found to {tolerance:.1e} in {steps} "
+        f"evaluations, worst residual {float(worst.max()):.3g}: the map is no contraction there (refresh its Lipschitz "
+        "constants), or its rounding is above the tolerance"
+    )
+
+
+# -- accelerations: a proposal from what one example has seen ---------------------------------------------------------
+
+
+class _Acceleration(Protocol):
+    def __init__(self, x: Tensor, value: Tensor) -> None: ...
+
+    def step(self, x: Tensor, value: Tensor) -> Tensor:
+        """Where to evaluate g next, given x and g(x), [batch, entries]."""
+
+    def learn(self, x: Tensor, value: Tensor, tried: Tensor, found: Tensor) -> None:
+        """g(tried) = found, tried from x with g(x) = value."""
+
+
+class _Picard:
+    def __init__(self, x: Tensor, value: Tensor) -> None:
+        pass
+
+    def step(self, x: Tensor, value: Tensor) -> Tensor:
+        return value
+
+    def learn(self, x: Tensor, value: Tensor, tried: Tensor, found: Tensor) -> None:
+        pass
+
+
+class _Anderson:
+    """The combination of the last evaluations whose residual is least, as if g were affine."""
+
+    MEMORY = 5
+
+    def __init__(self, x: Tensor, value: Tensor) -> None:
+        self.seen = [(x, value)]
+
+    def step(self, x: Tensor, value: Tensor) -> Tensor:
+        residual = value - x
+        change = torch.stack([(b - a) - residual for a, b in self.seen], 1)
+        # Columns of norm 1: a small one counts as much as a large one; that of x itself is zero and drops out.
+        size = change.norm(dim=2, keepdim=True)
+        unit = change / torch.where(size > 0, size, torch.ones_like(size))
+        gram, right = unit @ unit.mT, -(unit @ residual[:, :, None])
+        ridge = 10 * torch.finfo(x.dtype).eps * torch.eye(len(self.seen)).to(x)
+        # solve_ex: a singular or non-finite system of one example must not stop the others.
+        weight = torch.linalg.solve_ex(gram + ridge, right)[0]
+        weight = weight / torch.where(size > 0, size, torch.ones_like(size))
+        moves = torch.stack([b - value for _, b in self.seen], 1)
+        out: Tensor = value + (weight * moves).sum(1)
+        return out
+
+    def learn(self, x: Tensor, value: Tensor, tried: Tensor, found: Tensor) -> None:
+        self.seen = [*self.seen[-self.MEMORY + 1 :], (tried, found)]
+
+
+class _Broyden:
+    """x + H (g(x) - x) with H y = s for the last change s of x and -y of the residual: I + sum u v^T, at first I."""
+
+    MEMORY = 16
+
+    def __init__(self, x: Tensor, value: Tensor) -> None:
+        self.pairs: list[tuple[Tensor, Tensor]] = []
+
+    def _apply(self, r: Tensor, transposed: bool = False) -> Tensor:
+        out = r
+        for u, v in self.pairs:
+            a, b = (v, u) if transposed else (u, v)
+            out = out + a * (b * r).sum(1, keepdim=True)
+        return out
+
+    def step(self, x: Tensor, value: Tensor) -> Tensor:
+        return x + self._apply(value - x)
+
+    def learn(self, x: Tensor, value: Tensor, tried: Tensor, found: Tensor) -> None:
+        if len(self.pairs) == self.MEMORY:
+            self.pairs = []
+        s, y = tried - x, (value - x) - (found - tried)
+        predicted, v = self._apply(y), self._apply(s, transposed=True)
+        below = (s * predicted).sum(1, keepdim=True)
+        # Where the update is undefined, also at s = 0 of an example that is done, H stays.
+        safe = below.abs() > 1e-6 * s.norm(dim=1, keepdim=True) * predicted.norm(
+            dim=1, keepdim=True
+        )
+        u = torch.where(safe, (s - predicted) / torch.where(safe, below, 1.0), 0.0)
+        self.pairs.append((u, torch.where(safe, v, 0.0)))
+
+
+_ACCELERATIONS: dict[str, type[_Acceleration]] = {
+    "picard": _Picard,
+    "anderson": _Anderson,
+    "broyden": _Broyden,
+}
