@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ..columns import Schema
 from ..errors import InputError
 from ..files import write_atomically
 from ..flow import Flow
@@ -112,10 +114,23 @@ def _curves(
 
 
 def _subtitle(flow: Flow, data: Data) -> str:
+    if data.schema is not None:
+        return f"{_columns(data.schema)} · {sum(p.numel() for p in flow.parameters()):,} parameters"
     shape = " × ".join(str(n) for n in data.train.shape[1:])
     kind = "integers" if flow.discrete else "real numbers"
     levels = f", {data.levels} levels" if data.levels is not None else ""
     return f"Examples of {shape} {kind}{levels} · {sum(p.numel() for p in flow.parameters()):,} parameters"
+
+
+def _columns(schema: Schema) -> str:
+    """How many columns of each kind there are."""
+    kinds = Counter(c.kind for c in schema.columns)
+    missing = sum(c.missing for c in schema.columns)
+    parts = [", ".join(f"{n} {kind}" for kind, n in kinds.items())]
+    parts += [f"{missing} with missing cells"] if missing else []
+    parts += [f"given {', '.join(schema.given)}"] if schema.given else []
+    plural = "s" if len(schema.columns) > 1 else ""
+    return f"{len(schema.columns)} column{plural}: {'; '.join(parts)}"
 
 
 def _all_facts(flow: Flow, data: Data, facts: Mapping[str, str], seed: int) -> dict[str, str]:

@@ -7,6 +7,7 @@ integral transform, with draws in place of the distribution function.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +17,7 @@ from ..auditing.points import Copy
 from ..data import Data
 from ..flow import Flow
 from . import figures
-from .drawing import generator, on_flow, sample, some_rows
+from .drawing import generator, sample, some_rows, test_rows
 from .page import Picture, Section, plain_table
 
 _BINS = 20
@@ -45,8 +46,22 @@ def ranks(values: Tensor, draws: Tensor, name: str, seed: int) -> Ranks:
     low = torch.searchsorted(draws, values).double()
     high = torch.searchsorted(draws, values, right=True).double()
     u = (low + torch.rand(n, generator=g, dtype=torch.float64) * (high - low + 1)) / (m + 1)
+    return _uniformity(u, name, 1 / n + 1 / m)
+
+
+def row_ranks(values: Tensor, draws: Tensor, name: str, seed: int) -> Ranks:
+    """How values [n] rank each among its own draws [m, n]; draws that are NaN do not count."""
+    values, draws = values.double(), draws.double()
+    g = torch.Generator().manual_seed(seed)
+    low, ties = (draws < values).sum(0).double(), (draws == values).sum(0)
+    coin = torch.rand(len(values), generator=g, dtype=torch.float64)
+    u = (low + coin * (ties + 1)) / (draws.isfinite().sum(0) + 1)
+    return _uniformity(u, name, 1 / len(values))
+
+
+def _uniformity(u: Tensor, name: str, noise: float) -> Ranks:
+    n = len(u)
     heights = torch.histc(u.float(), _BINS, 0, 1).double() * _BINS / n
-    noise = 1 / n + 1 / m
     at = u.sort().values
     step = torch.arange(1, n + 1, dtype=torch.float64) / n
     distance = torch.maximum((step - at).abs(), (at - (step - 1 / n)).abs()).max().item()
@@ -63,12 +78,17 @@ def columns(flow: Flow, data: Data, seed: int) -> Section:
     found = [
         ranks(real[:, i], model[:, i], name, seed + i) for i, name in enumerate(names) if len(model)
     ]
+    how = f"Each test value's rank among {len(model):,} samples of its column. Where the model's marginal is right, "
+    return rank_section(found, how)
+
+
+def rank_section(found: Sequence[Ranks], how: str) -> Section:
+    """Histograms of the ranks of columns. how: what the ranks are of, up to the comma after a condition."""
     worst = max(found, key=lambda r: r.excess)
     beyond = sum(r.excess > 1 for r in found)
     text = (
-        f"Each test value's rank among {len(model):,} samples of its column. Where the model's marginal is right, "
-        "ranks are uniform: bars stay in the grey band with probability 0.99 each. A hump in the middle: the model is "
-        "too wide; high ends: too narrow; a slope: shifted. "
+        f"{how}ranks are uniform: bars stay in the grey band with probability 0.99 each. A hump in the middle: the "
+        "model is too wide; high ends: too narrow; a slope: shifted. "
         f"{beyond} of {len(found)} columns lie outside the 99 % band of the Kolmogorov-Smirnov distance (chance alone: "
         f"{0.01 * len(found):.2g}); the farthest is {worst.name}, at {worst.excess:.2g} times the band."
     )
@@ -82,9 +102,8 @@ def columns(flow: Flow, data: Data, seed: int) -> Section:
 def latents(flow: Flow, data: Data, seed: int) -> Section:
     """Test data as latents, level by level, against the base."""
     model = Copy(flow)
-    x = on_flow(flow, some_rows(data.test, 1000 if flow.event_size <= 128 else 200, seed))
+    x, context = test_rows(flow, data, 1000 if flow.event_size <= 128 else 200, seed)
     noise = flow.transform.draw(len(x), generator=generator(flow, seed), like=flow.base.like)
-    context = data.context(x)
     v, noise = model.smooth(x, context, noise)
     z, _ = model.forward(v, context, noise)
     draws = flow.base.sample(

@@ -6,7 +6,7 @@ from ..auditing import Audit, audit
 from ..auditing.table import COLUMNS, facts, layer_cells
 from ..data import Data
 from ..flow import Flow
-from .drawing import on_flow, some_rows
+from .drawing import test_rows
 from .page import Section, fact_table, folded, plain_table, remarks
 
 _OPEN = 12  # layers that are shown unfolded
@@ -14,8 +14,8 @@ _OPEN = 12  # layers that are shown unfolded
 
 def audited(flow: Flow, data: Data, seed: int) -> Section:
     """Of test examples."""
-    x = on_flow(flow, some_rows(data.test, 1000, seed))
-    return audit_section(audit(flow, x, data.context(x), seed=seed))
+    x, context = test_rows(flow, data, 1000, seed)
+    return audit_section(audit(flow, x, context, seed=seed))
 
 
 def audit_section(found: Audit) -> Section:

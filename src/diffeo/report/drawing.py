@@ -7,6 +7,7 @@ import random
 import torch
 from torch import Tensor
 
+from ..data import Data
 from ..flow import Flow
 
 BATCH = 2048
@@ -34,3 +35,11 @@ def some_rows(x: Tensor, n: int, seed: int) -> Tensor:
     if len(x) <= n:
         return x.cpu()
     return x[torch.tensor(sorted(random.Random(seed).sample(range(len(x)), n)))].cpu()
+
+
+def test_rows(flow: Flow, data: Data, n: int, seed: int) -> tuple[Tensor, Tensor | None]:
+    """At most n test examples at random, and what is given of each, on the flow's device."""
+    x = on_flow(flow, some_rows(data.test, n, seed))
+    if data.contexts is not None:
+        return x, on_flow(flow, some_rows(data.contexts[2], n, seed))
+    return x, data.context(x)

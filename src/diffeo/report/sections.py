@@ -26,6 +26,7 @@ from .given import given_samples
 from .neighbours import neighbours
 from .page import Picture, Section, number, spread
 from .pictures import Scaling, image_grid, is_image
+from .typed import typed_makers
 
 TEMPERATURES = (0.5, 0.7, 0.85, 1.0)
 _GRID = 160
@@ -38,12 +39,14 @@ Maker = Callable[[Flow, Data, int], Section]
 
 def model_sections(flow: Flow, data: Data, seed: int) -> tuple[list[Section], list[Section]]:
     """What the model makes, and how it is checked; a section that a model cannot give says why in its place."""
-    if flow.context_shape is not None and data.given is None:
+    if flow.context_shape is not None and data.context_shape is None:
         text = "This model needs a context, which this page does not choose: see `diffeo sample`."
         return [Section("Samples", text)], []
     check: dict[str, Maker] = {"Nearest training examples": neighbours}
     shown: dict[str, Maker]
-    if data.given is not None:
+    if data.schema is not None:
+        shown, check = typed_makers()
+    elif data.given is not None:
         shown, check = {"Samples": given_samples}, {}
     elif is_image(flow.event_shape):
         shown = {"Samples": image_samples, "Conceptual compression": compression}
