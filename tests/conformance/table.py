@@ -12,6 +12,7 @@ from typing import Any
 from tests.conformance import (
     autoregressive,
     bases,
+    convex,
     flowpp,
     glow,
     linear,
@@ -318,6 +319,7 @@ for _area in (
     autoregressive,
     bases,
     linear,
+    convex,
     flowpp,
     glow,
     residuals,
@@ -370,6 +372,7 @@ for _area in (
     autoregressive,
     bases,
     linear,
+    convex,
     flowpp,
     glow,
     residuals,

@@ -3,6 +3,7 @@
 from .autoregressive import Autoregressive
 from .base import Chain, Inverse, Level, Transform
 from .bnaf import BlockAutoregressive
+from .convex import ConvexPotential
 from .convolution import InvertibleConv1x1
 from .coupling import Coupling
 from .dequantization import VariationalDequantize
@@ -30,6 +31,7 @@ __all__ = [
     "BlockAutoregressive",
     "Chain",
     "Checkerboard",
+    "ConvexPotential",
     "Coupling",
     "Dequantize",
     "DequantizeBins",

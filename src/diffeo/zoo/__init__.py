@@ -4,6 +4,7 @@ from .base import Card, build, card, names
 from .bernstein import bernstein
 from .bnaf import bnaf
 from .copula import copula
+from .cpflow import cpflow
 from .flowpp import flowpp
 from .gaussianization import gaussianization
 from .glow import glow
@@ -27,6 +28,7 @@ __all__ = [
     "build",
     "card",
     "copula",
+    "cpflow",
     "flowpp",
     "gaussianization",
     "glow",
