@@ -12,6 +12,7 @@ from typing import Any
 from tests.conformance import (
     autoregressive,
     bases,
+    continuous,
     convex,
     flowpp,
     glow,
@@ -318,6 +319,7 @@ for _area in (
     neural,
     autoregressive,
     bases,
+    continuous,
     linear,
     convex,
     flowpp,
@@ -371,6 +373,7 @@ for _area in (
     neural,
     autoregressive,
     bases,
+    continuous,
     linear,
     convex,
     flowpp,

@@ -3,6 +3,7 @@
 from .autoregressive import Autoregressive
 from .base import Chain, Inverse, Level, Transform
 from .bnaf import BlockAutoregressive
+from .continuous import Continuous
 from .convex import ConvexPotential
 from .convolution import InvertibleConv1x1
 from .coupling import Coupling
@@ -31,6 +32,7 @@ __all__ = [
     "BlockAutoregressive",
     "Chain",
     "Checkerboard",
+    "Continuous",
     "ConvexPotential",
     "Coupling",
     "Dequantize",

@@ -5,6 +5,8 @@ from .bernstein import bernstein
 from .bnaf import bnaf
 from .copula import copula
 from .cpflow import cpflow
+from .ffjord import ffjord
+from .flow_matching import flow_matching
 from .flowpp import flowpp
 from .gaussianization import gaussianization
 from .glow import glow
@@ -29,6 +31,8 @@ __all__ = [
     "card",
     "copula",
     "cpflow",
+    "ffjord",
+    "flow_matching",
     "flowpp",
     "gaussianization",
     "glow",

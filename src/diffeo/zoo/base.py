@@ -32,6 +32,7 @@ class Card:
     event_shape: Shape
     description: str = ""
     notes: str = ""
+    objective: Literal["maximum_likelihood", "flow_matching"] = "maximum_likelihood"
 
     @property
     def citation(self) -> str:
