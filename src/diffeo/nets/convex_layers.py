@@ -27,8 +27,10 @@ def _gaussian(h: Tensor) -> Jet:
 
 
 def _laplace(h: Tensor) -> Jet:
-    half = 0.5 * (-h.abs()).exp()
-    return h.relu() + half, torch.where(h < 0, half, 1 - half), half
+    # Not abs and relu: their second derivatives make torch load sympy.
+    half = 0.5 * torch.where(h < 0, h, -h).exp()
+    above = torch.where(h < 0, torch.zeros_like(h), h)
+    return above + half, torch.where(h < 0, half, 1 - half), half
 
 
 def _cauchy(h: Tensor) -> Jet:

@@ -39,13 +39,12 @@ class ConvexPotential(Transform):
     problem with Lipschitz constant 1 / strong at most: Newton's method to the rounding of the dtype, with gradients of
     the implicit function.
 
-    estimator, of ladj: `exact` by the Cholesky factor of the Hessian, D products with it. `lanczos` needs O(1) of them
-    in memory: conjugate gradients H u = v for `probes` vectors v of random signs an example, at most `steps` products,
-    to a residual of `tolerance` |v|.
-    The value is the Gauss-Radau quadrature of v^T log(H) v with a node at strong + c: in expectation at most the truth,
-    by what the run has left over. Its gradient is that of u^T H v at fixed u, in expectation the true one up to the
-    tolerance, for any weights of the examples; second derivatives are not those of the log-determinant. v is drawn by
-    `draw`; the inverse, which is not given any, takes the same v for every example. auto: exact up to 100 entries.
+    estimator, of ladj: `exact` by the Cholesky factor of the Hessian H, by D products with it. `lanczos` keeps none of
+    its products: conjugate gradients u = H^-1 v for `probes` vectors v of random signs an example, by at most `steps`
+    products, to a residual of `tolerance` |v|. The value is the Gauss-Radau quadrature of v^T log(H) v with a node at
+    strong + c, in expectation at most the truth. Its gradient is that of u^T H v at fixed u, in expectation the true
+    one up to the tolerance, for any weights of the examples; second derivatives are not those of the log-determinant.
+    The inverse, which is given no v, then has ladj NaN: it is that of forward at x. auto: exact up to 100 entries.
 
     Raises ConfigError or ShapeError for values that do not fit, ConvergenceError in the inverse.
     """
@@ -90,10 +89,6 @@ class ConvexPotential(Transform):
         self.exact = estimator == "exact" or (estimator == "auto" and size <= EXACT)
         self.gain = nn.Parameter(torch.zeros(()))
         self.curvature = nn.Parameter(torch.tensor(math.log(math.expm1(1 - strong))))
-        # Probes for where none are given; not saved, since they are the same in every model.
-        signs = torch.randint(2, (probes, size), generator=torch.Generator().manual_seed(0))
-        self.signs: Tensor
-        self.register_buffer("signs", 2.0 * signs - 1, persistent=False)
         self.properties = replace(
             self.properties,
             inverse="iterative",
@@ -119,12 +114,12 @@ class ConvexPotential(Transform):
         center: bool = False,
         like: Tensor | None = None,
     ) -> Noise:
+        """Probes [n, probes, D]; the centre has none, as z needs none, and the estimate is then NaN."""
         if self.exact:
             return None
-        like = self.signs if like is None else like
-        if center:
-            return self.signs.to(like).expand(n, *self.signs.shape)
-        u = draw((n, *self.signs.shape), like, generator, normal=False)
+        like = self.gain.detach() if like is None else like
+        shape = (n, 0 if center else self.probes, math.prod(self.event_shape))
+        u = draw(shape, like, generator, normal=False)
         return torch.where(u < 0.5, -torch.ones_like(u), torch.ones_like(u))
 
     def _scales(self) -> tuple[Tensor, Tensor]:
@@ -161,6 +156,8 @@ class ConvexPotential(Transform):
 
     def _estimate(self, product: Product, v: Tensor) -> Tensor:
         """The mean over probes v [n, p, D], with the gradient of conjugate gradients."""
+        if not v.shape[1]:
+            return v.new_full((len(v),), math.nan)
         steps = min(self.steps_taken, v.shape[-1] + 10)
         found = conjugate_gradients(product, v, steps=steps, tolerance=self.tolerance)
         with torch.no_grad():
@@ -190,12 +187,12 @@ class ConvexPotential(Transform):
                 step = direct_newton if self.exact else implicit_step
                 x = step(at, step(at, x, y) if self.exact else x, y)
             x = torch.where(finite[:, None], x, given)
-            _, hessian, product = at(torch.where(finite[:, None], x, y))
+            unknown = y.new_full((len(y),), math.nan)
+            ladj = unknown
             if self.exact:
-                ladj = log_det(hessian())
-            else:
-                ladj = self._estimate(product, self.signs.to(x).expand(len(x), *self.signs.shape))
-        return x.reshape(z.shape), torch.where(finite, -ladj, torch.full_like(ladj, torch.nan))
+                hessian = at(torch.where(finite[:, None], x, y))[1]
+                ladj = torch.where(finite, -log_det(hessian()), unknown)
+        return x.reshape(z.shape), ladj
 
     @torch.no_grad()
     def initialize(self, x: Tensor, context: Context = None) -> Tensor:
