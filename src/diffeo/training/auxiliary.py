@@ -10,6 +10,8 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from ..flow import Flow
+from ..objectives import penalized
+from ..transforms import Continuous
 
 Losses = Callable[[Tensor, Any, Any], tuple[Tensor, Tensor]]
 
@@ -18,10 +20,12 @@ def auxiliary(flow: Flow) -> Losses | None:
     """A function of (x, context, noise): -log p and the extra loss, [batch] each, in nats; None for ordinary flows.
 
     A layer that whitens the coarsest level of the latent has such a loss if it has a method `auxiliary(eps, context)`,
-    [batch], in bits that count as much as bits per dimension of the data.
+    [batch], in bits that count as much as bits per dimension of the data. Continuous layers have their penalties.
 
     Raises ConfigError for a flow that embeds its context, which then is no label.
     """
+    if any(isinstance(m, Continuous) and m.regularized for m in flow.transform.modules()):
+        return penalized(flow)
     layers = [m for m in flow.transform.modules() if hasattr(m, "auxiliary")]
     if not layers:
         return None

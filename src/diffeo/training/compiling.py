@@ -10,7 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import zoo
 from ..flow import Flow
+from ..objectives import Loss, Objective, flow_matching
+from ..transforms import Continuous
 from .auxiliary import auxiliary
 from .settings import TrainingSettings
 
@@ -23,14 +26,19 @@ LossFunction = Callable[[Tensor, Any, Tensor | None, Any, float], Tensor]
 WORTH_STEPS, WORTH_MINUTES = 10_000, 20.0
 
 
-def loss_function(flow: Flow) -> LossFunction:
+def loss_function(flow: Flow, settings: TrainingSettings) -> LossFunction:
     """-share * sum of w log p(x | context): one process's part of the mean over the global batch.
 
-    Of a flow with an extra loss, [2]: that number, and the same of the extra loss.
+    Of a flow with an extra loss, [2]: that number, and the same of the extra loss. Under another objective, its loss
+    takes the place of -log p.
     """
-    extra = auxiliary(flow)
+    matching = matching_loss(flow, settings)
+    extra = None if matching is not None else auxiliary(flow)
 
     def loss(x: Tensor, context: Any, weights: Tensor | None, noise: Any, share: float) -> Tensor:
+        if matching is not None:
+            each = matching(x, context, noise)
+            return share * (each if weights is None else weights * each).sum()
         if extra is not None:
             rows = torch.stack(extra(x, context, noise))
             return share * (rows if weights is None else weights * rows).sum(1)
@@ -43,6 +51,21 @@ def loss_function(flow: Flow) -> LossFunction:
     return loss
 
 
+def matching_loss(flow: Flow, settings: TrainingSettings) -> Loss | None:
+    """The loss of flow matching, where that is the objective: of the settings, or of the model's card."""
+    if objective(flow, settings) == "maximum_likelihood":
+        return None
+    return flow_matching(flow, path=settings.path, coupling=settings.coupling)
+
+
+def objective(flow: Flow, settings: TrainingSettings) -> Objective:
+    """What these settings train this flow by."""
+    if settings.objective is not None:
+        return settings.objective
+    name = flow.provenance.get("name")
+    return zoo.card(name).objective if name in zoo.names() else "maximum_likelihood"
+
+
 def wanted(settings: TrainingSettings, steps: int | None, flow: Flow) -> bool:
     """Whether to compile; `auto`: if at least 10,000 steps are planned, or 20 minutes where no steps are.
 
@@ -50,6 +73,8 @@ def wanted(settings: TrainingSettings, steps: int | None, flow: Flow) -> bool:
     """
     if settings.compile != "auto":
         return settings.compile == "on"
+    if not _has_graph(flow, settings):
+        return False
     gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
     if len(flow.event_shape) > 1 and (settings.device == "cpu" or not gpu):
         return False
@@ -58,15 +83,23 @@ def wanted(settings: TrainingSettings, steps: int | None, flow: Flow) -> bool:
     return steps >= WORTH_STEPS
 
 
+def _has_graph(flow: Flow, settings: TrainingSettings) -> bool:
+    """Neither steps whose number depends on values, nor an assignment outside torch."""
+    if objective(flow, settings) == "flow_matching":
+        return settings.coupling == "independent"
+    layers = (m for m in flow.transform.modules() if isinstance(m, Continuous))
+    return not any(layer.solver.adaptive for layer in layers)
+
+
 class CompiledLoss:
     """The compiled loss; where the compiler fails, one warning, and the plain one from then on.
 
     The flow is not wrapped: its state_dict has the same keys.
     """
 
-    def __init__(self, flow: Flow) -> None:
+    def __init__(self, flow: Flow, settings: TrainingSettings) -> None:
         self.flow = flow
-        self.plain = loss_function(flow)
+        self.plain = loss_function(flow, settings)
         self._run: LossFunction = torch.compile(self.plain, fullgraph=True, dynamic=False)
         self._tried: set[Any] = set()
 

@@ -62,6 +62,9 @@ def fit(
 ) -> Run:
     """Minimize the mean of -log p(x | context) with AdamW; leaves the best weights in `flow`, in eval mode.
 
+    objective: `maximum_likelihood`, or `flow_matching` for a flow with one continuous layer, whose losses are mean
+    squares and no nats (see `diffeo.objectives.flow_matching`); by default what the card of the model says.
+
     data: an array or tensor [n, *event_shape] (memory-mapped ones are read a batch at a time), a pair (x, context), a
     Dataset of x or (x, context), a DataLoader of batches, or a `diffeo.data.Data`. validation: the same forms; without
     it the best weights are the last. weights: one number per row. folder: where metrics.csv and checkpoints/ go.
@@ -250,6 +253,7 @@ def _train(
     import lightning.pytorch as pl
 
     from .batch_norm import global_batch_norm
+    from .compiling import objective
     from .divergence import Diverged
     from .logs import make_loggers
     from .machines import main_process, trainer_arguments
@@ -274,7 +278,9 @@ def _train(
 
         bits = 1 / (module.flow.event_size * math.log(2))
         discrete = module.flow.discrete
-        callbacks.append(BudgetBar("bits/dim", bits) if discrete else BudgetBar("nats", 1.0))
+        matching = objective(module.flow, settings) != "maximum_likelihood"
+        unit = "mean square" if matching else "bits/dim" if discrete else "nats"
+        callbacks.append(BudgetBar(unit, bits if unit == "bits/dim" else 1.0))
     trainer = pl.Trainer(
         **place,
         max_epochs=1,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..flow import Flow
 from .averages import Averages, Best
 from .checkpoint import Checkpoint
-from .compiling import CompiledLoss, LossFunction, loss_function, wanted
+from .compiling import CompiledLoss, LossFunction, loss_function, matching_loss, wanted
 from .divergence import Diverged, diagnose
 from .noise import noise_of, seed_layers
 from .rows import Batch, place
@@ -70,9 +70,10 @@ class MaximumLikelihood(pl.LightningModule):
         self.averages = None if settings.ema is None else Averages(flow, settings.ema)
         if state is not None and self.averages is not None:
             self.averages.load_state_dict(state["averages"])
-        self._loss: LossFunction = loss_function(flow)
+        self._matching = matching_loss(flow, settings)
+        self._loss: LossFunction = loss_function(flow, settings)
         if wanted(settings, self.total, flow):
-            self._loss = CompiledLoss(flow)
+            self._loss = CompiledLoss(flow, settings)
 
     # -- one step -----------------------------------------------------------------------------------------------------
 
@@ -137,7 +138,7 @@ class MaximumLikelihood(pl.LightningModule):
         def again() -> Tensor:
             seed_layers(self.device, self.settings.seed, self.step, place()[0])
             with self.trainer.precision_plugin.forward_context():
-                return loss_function(self.flow)(*self._inputs).sum()
+                return loss_function(self.flow, self.settings)(*self._inputs).sum()
 
         what = f"the gradient's norm is {norm}" if math.isfinite(loss) else f"the loss is {loss}"
         why = diagnose(self.flow, self._inputs[0], again)
@@ -208,7 +209,7 @@ class MaximumLikelihood(pl.LightningModule):
 
     @torch.no_grad()
     def validation_loss(self) -> float:
-        """Mean -log p over the validation rows, in the flow's own precision.
+        """Mean -log p over the validation rows, in the flow's own precision; or the mean of another objective.
 
         The same noise every time, so that two validations differ by the weights alone.
         """
@@ -218,7 +219,12 @@ class MaximumLikelihood(pl.LightningModule):
         sums = torch.zeros(2, dtype=torch.float64, device=self.device)
         for batch in self.held_out:
             x, context, weights = self._moved((batch.x, batch.context, batch.weights))
-            log_prob = self.flow(x, context, noise=noise_of(self.flow, batch, batch.step)).double()
+            noise = noise_of(self.flow, batch, batch.step)
+            if self._matching is None:
+                log_prob = self.flow(x, context, noise=noise).double()
+            else:
+                seed_layers(self.device, 0, batch.step, place()[0])
+                log_prob = -self._matching(x, context, noise).double()
             w = torch.ones_like(log_prob) if weights is None else weights.double()
             sums += torch.stack([(w * log_prob).sum(), w.sum()])
         if place()[1] > 1:

@@ -16,6 +16,15 @@ class TrainingSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    objective: Literal["maximum_likelihood", "flow_matching"] | None = Field(
+        None, description="None: what the card of the model says"
+    )
+    path: Literal["linear", "variance_preserving"] = Field(
+        "linear", description="of flow_matching, from data to noise"
+    )
+    coupling: Literal["independent", "optimal"] = Field(
+        "independent", description="of flow_matching: which noise goes with which example of a batch"
+    )
     epochs: int | None = Field(None, ge=1)
     steps: int | None = Field(None, ge=1)
     minutes: float | None = Field(None, gt=0)

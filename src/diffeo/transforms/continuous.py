@@ -124,10 +124,13 @@ class Continuous(Transform):
         weights = sums.new_tensor([self.kinetic, self.jacobian])
         return z, sums[:, 0], (sums[:, 1:] * weights).sum(1) / max(1, math.prod(self.event_shape))
 
-    def evaluations(self, x: Tensor, context: Context = None, *, backwards: bool = False) -> int:
-        """How often a solve from x (from a latent: backwards) evaluates the field for the whole batch."""
-        with torch.no_grad():
-            return self._solve(x, context, None, _NOTHING, backwards=backwards)[2]
+    def counted(
+        self, x: Tensor, context: Context = None, *, backwards: bool = False
+    ) -> tuple[Tensor, Tensor, int]:
+        """The other end (of a latent: backwards), the exact ladj, and how often the batch evaluated the field."""
+        what = _NOTHING if self.stochastic else _LADJ
+        z, sums, count = self._solve(x, context, None, what, backwards=backwards)
+        return z, sums[:, 0] if what else x.new_full((len(x),), math.nan), count
 
     def path(self, x: Tensor, times: Sequence[float], context: Context = None) -> Tensor:
         """x(t) from x(0) = x at increasing shares of T in [0, 1], [times, batch, *event]."""

@@ -33,7 +33,7 @@ CARD = Card(
     notes="Exact to the solver's tolerance, which `flow.properties.bias` states; with more than 16 entries an unbiased "
     "estimate by Hutchinson's trace, one random vector a solve. paper: the released code's settings, for vectors those "
     "of the toy densities. Every example has steps of its own, where the release has steps for the whole batch. "
-    "Images: the time enters layers by channel; the release joins it as a channel of ones, which differs at the border.",
+    "Images: the release joins the time as a channel of ones, which differs at the border.",
 )
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": {
