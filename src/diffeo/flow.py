@@ -14,7 +14,7 @@ from .distributions import Distribution, StandardNormal
 from .errors import ConfigError, DirectionError, DomainError, InputError, ShapeError
 from .nets import Conditioner
 from .nets.embedding import FromContext, resolve_context
-from .parts import ContextShape, Part, Shape, register
+from .parts import ContextShape, Part, Shape, refresh, register
 from .properties import Kind, Properties
 from .rows import broadcast, check_dtype, chunked, context_rows, expand, show
 from .transforms import Chain, Level, Transform
@@ -217,6 +217,7 @@ class Flow(Part):
     ) -> Tensor:
         """x = f^-1(z), [*batch, *event_shape]; integers for integer data."""
         batch, rows, context = self._rows(z, context, latent=True)
+        self._refresh()
         x = chunked(
             lambda z, c: self.transform.inverse(z, c)[0], rows.shape[0], batch_size, rows, context
         )
@@ -241,6 +242,7 @@ class Flow(Part):
         if not temperature >= 0:
             raise InputError(f"temperature must be zero or more, got {temperature}")
         shape, n, context = self._sample_rows(sample_shape, context, batch_shape)
+        self._refresh()
         z = self.base.sample(n, context, temperature=temperature, generator=generator)
         x = chunked(lambda z, c: self.transform.inverse(z, c)[0], n, batch_size, z, context)
         return x.reshape(*shape, *self.event_shape)
@@ -255,7 +257,8 @@ class Flow(Part):
     ) -> tuple[Tensor, Tensor]:
         """x with gradients to the parameters, and log q(x), from one pass of the inverse.
 
-        Shapes [*sample_shape, *batch, *event_shape] and [*sample_shape, *batch]. Raises DirectionError for integer data
+        Shapes [*sample_shape, *batch, *event_shape] and [*sample_shape, *batch]. Where the likelihood is an estimate,
+        log q(x) is that of `log_prob` at x, with noise drawn after that of x. Raises DirectionError for integer data
         (use `flow.continuous`) and for bases whose samples have no gradient.
         """
         if self.dequantized:
@@ -267,9 +270,14 @@ class Flow(Part):
                 f"samples of a {type(self.base).__name__} have no gradient to its parameters: use sample and log_prob"
             )
         shape, n, context = self._sample_rows(sample_shape, context, batch_shape)
+        self._refresh()
         z = self.base.sample(n, context, generator=generator)
         x, ladj = self.transform.inverse(z, context)
-        log_q = self.base.log_prob(z, context) - ladj
+        if self.transform.stochastic:
+            noise = self.transform.draw(n, generator=generator, like=self.base.like)
+            log_q = self._log_prob(x, context, noise)
+        else:
+            log_q = self.base.log_prob(z, context) - ladj
         return x.reshape(*shape, *self.event_shape), log_q.reshape(shape)
 
     def bits_per_dim(
@@ -303,6 +311,11 @@ class Flow(Part):
     def check(self, x: Tensor, context: Context = None) -> None:
         """Raise ShapeError or InputError, in one sentence, if log_prob could not take x and context."""
         self._rows(x, context)
+
+    def _refresh(self) -> None:
+        """Before an iterative inverse: state that follows the weights, up to the present ones."""
+        if self.properties.inverse == "iterative":
+            refresh(self)
 
     @torch.no_grad()
     def initialize(self, x: Tensor, context: Context = None) -> None:

@@ -73,6 +73,10 @@ def refresh(module: nn.Module, tolerance: float = REFRESH_TOLERANCE) -> None:
             part.refresh(tolerance)
 
 
+# What torch.compiler.disable sets; that decorator itself would make `import diffeo` load dynamo and sympy.
+refresh._torchdynamo_disable = True  # type: ignore[attr-defined]
+
+
 def describe(value: Any, path: str = "flow") -> Any:
     """Turn a part, or a value in its configuration, into JSON-ready data.
 

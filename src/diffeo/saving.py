@@ -21,7 +21,7 @@ from . import errors
 from .errors import DiffeoError, SavedModelError
 from .files import write_atomically
 from .flow import Flow
-from .parts import describe, rebuild
+from .parts import describe, rebuild, refresh
 from .pretrained import located
 
 FORMAT = "diffeo"
@@ -102,6 +102,7 @@ def load(folder: str | Path) -> Flow:
             f"the weights in {folder} do not fit its configuration: {error}"
         ) from error
     flow.provenance = document["model"]
+    refresh(flow)
     return flow.eval()
 
 

@@ -253,9 +253,13 @@ class _Operator(LipschitzLayer):
         for _ in range(MAX_STEPS):
             # What is at rest stays, bit for bit.
             new = _unit(self._back(u, w), float(_dual(p)))
-            moved, size, last = torch.stack([a.norm() for a in (new - v, new, v)]).tolist()
-            # The zero map has no direction to keep.
-            if size == 0 or not moved > tolerance * last:
+            lengths = (_length(v, p), _length(u, float(_dual(q))))
+            moved, size, last, *units = torch.stack(
+                [*(a.norm() for a in (new - v, new, v)), *lengths]
+            ).tolist()
+            # The zero map has no direction to keep; averages of vectors of length 1 are shorter.
+            short = any(abs(unit - 1) > tolerance / 10 for unit in units)
+            if size == 0 or not (short or moved > tolerance * last):
                 break
             v = new
             u = _unit(self._image(v, w), q)
@@ -518,6 +522,10 @@ def _norm(a: Tensor, p: Any, dim: int) -> Tensor:
     safe = torch.where(a == 0, torch.ones_like(a), a.abs())
     powers = torch.where(a == 0, torch.zeros_like(a), safe**p)
     return powers.sum(dim) ** (1 / p)
+
+
+def _length(a: Tensor, p: float) -> Tensor:
+    return torch.linalg.vector_norm(a, p)
 
 
 def _unit(a: Tensor, p: float) -> Tensor:

@@ -192,17 +192,18 @@ def check_noise(case: Case) -> float | None:
     assert isinstance(t, Transform)
     if not case.stochastic:
         raise Skip("deterministic")
-    x, context = case.args[:2]
-    n = len(x)
+    # Of an estimate, the noise is in ladj alone, and random signs are alike now and then: many examples.
+    estimate = t.properties.kind == "estimate"
+    n = 32 if estimate else len(case.args[0])
     # One example, repeated: what differs between the rows is the noise.
-    x, context = x[:1].expand_as(x), rows(context, torch.zeros(n, dtype=torch.long))
+    x, context = rows(case.args[:2], torch.zeros(n, dtype=torch.long))
     like = torch.zeros((), dtype=torch.float64)
 
     def latent(seed: int | None, center: bool = False) -> Tensor:
         g = None if seed is None else torch.Generator().manual_seed(seed)
         noise = t.draw(n, generator=g, center=center, like=like)
-        z: Tensor = t(x, context, noise)[0]
-        return z
+        z, ladj = t(x, context, noise)
+        return torch.cat((z.flatten(1), ladj[:, None]), dim=1) if estimate else z
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(case.seed)
@@ -212,9 +213,9 @@ def check_noise(case: Case) -> float | None:
         drawn = latent(1)
         torch.manual_seed(case.seed + 1)
         redrawn, different, center = latent(1), latent(2), latent(None, center=True)
-    for i in range(1, n):
-        if gap(free[i], free[0]) < 1e-9:
-            raise Failure(f"examples 0 and {i} get the same noise")
+    alike = [i for i in range(1, n) if gap(free[i], free[0]) < 1e-9]
+    if len(alike) > (n // 2 if estimate else 0):
+        raise Failure(f"examples 0 and {alike[0]} get the same noise")
     if gap(free, again) != 0:
         raise Failure("the ordinary torch seed does not reproduce the noise")
     if gap(free, other) < 1e-9 or gap(drawn, different) < 1e-9:

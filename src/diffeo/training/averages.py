@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..flow import Flow
+from ..parts import refresh
 
 
 class Averages:
@@ -52,6 +53,7 @@ class Averages:
     def copy(self, values: list[Tensor]) -> None:
         """Set the flow's weights."""
         torch._foreach_copy_(self.weights, values)
+        refresh(self.flow)
 
     def state_dict(self) -> dict[str, Any]:
         return {"count": self.count, "values": self.values}

@@ -14,11 +14,13 @@ from .householder import Householder
 from .label_prior import LabelPrior
 from .linear import Permutation, Rotation
 from .linear_lu import LULinear
+from .logdet import Exact, LogDet, PowerSeries, Roulette
 from .multiscale import Split, split_whitened
 from .normalization import ActNorm, BatchNorm, Standardize
 from .partitions import Alternating, Checkerboard, Halves, Mask, Partition
 from .periodic import PeriodicConv
 from .reshape import Flatten, Squeeze, unsqueeze
+from .residual import Residual
 from .support import ToReal
 from .surjective import Dequantize
 from .symbols import DequantizeBins, SymbolAutoregressive
@@ -38,6 +40,7 @@ __all__ = [
     "Dequantize",
     "DequantizeBins",
     "Elementwise",
+    "Exact",
     "Flatten",
     "Halves",
     "Householder",
@@ -46,12 +49,16 @@ __all__ = [
     "LULinear",
     "LabelPrior",
     "Level",
+    "LogDet",
     "MarginalGaussianization",
     "Mask",
     "Partition",
     "PeriodicConv",
     "Permutation",
+    "PowerSeries",
+    "Residual",
     "Rotation",
+    "Roulette",
     "Split",
     "Squeeze",
     "Standardize",

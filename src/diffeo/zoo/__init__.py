@@ -11,6 +11,8 @@ from .flowpp import flowpp
 from .gaussianization import gaussianization
 from .glow import glow
 from .iaf import iaf
+from .idensenet import idensenet
+from .iresnet import iresnet
 from .maf import maf
 from .measure_preserving import measure_preserving
 from .naf import naf
@@ -18,6 +20,7 @@ from .nice import nice
 from .nsf import nsf_autoregressive, nsf_coupling
 from .passflow import passflow
 from .realnvp import realnvp
+from .residual_flow import residual_flow
 from .revnet import revnet
 from .sos import sos
 from .tabular import tabular
@@ -37,6 +40,8 @@ __all__ = [
     "gaussianization",
     "glow",
     "iaf",
+    "idensenet",
+    "iresnet",
     "maf",
     "measure_preserving",
     "naf",
@@ -46,6 +51,7 @@ __all__ = [
     "nsf_coupling",
     "passflow",
     "realnvp",
+    "residual_flow",
     "revnet",
     "sos",
     "tabular",

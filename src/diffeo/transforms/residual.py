@@ -1,0 +1,125 @@
+"""Residual transforms z = x + g(x), g a contraction: i-ResNet, residual flows, i-DenseNet.
+
+Behrmann et al., Invertible residual networks, 2019, arXiv:1811.00995; Chen et al., Residual flows for invertible
+generative modeling, 2019, arXiv:1906.02735.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ConfigError
+from ..fixed_points import Method, Solution, fixed_point, solve
+from ..nets import make_net
+from ..nets.lipschitz import LipschitzNet
+from ..parts import register
+from ..properties import Properties
+from .base import Context, Noise, Transform
+from .logdet import LogDet, Roulette
+
+
+@register
+class Residual(Transform):
+    """z = x + g(x) with |g(a) - g(b)| <= L |a - b|, L < 1; ladj = log det(I + dg/dx), found by `estimator`.
+
+    net: g, a LipschitzNet or a callable `(in_shape, out_shape, context_shape) -> LipschitzNet`. estimator: Exact(),
+    PowerSeries() or Roulette(), the default. method: of the inverse, the fixed point x = z - g(x): picard, anderson or
+    broyden, to the rounding of the dtype; the error is at most the residual over 1 - L. Its gradient is implicit, its
+    ladj exact with Exact() and NaN otherwise: an estimate takes noise, which forward is given at x.
+
+    Raises ConfigError for another network, or one whose constant is not below 1.
+    """
+
+    def __init__(
+        self,
+        event_shape: Sequence[int],
+        net: LipschitzNet | Callable[..., nn.Module],
+        *,
+        estimator: LogDet | None = None,
+        context_shape: Any = None,
+        method: Method = "picard",
+    ) -> None:
+        super().__init__(event_shape, context_shape=context_shape)
+        made = make_net(
+            net, self.event_shape, self.event_shape, self.context_shape, owner=self.name
+        )
+        if not isinstance(made, LipschitzNet):
+            raise ConfigError(
+                f"{self.name} needs a network with a Lipschitz constant, such as LipschitzMLP, "
+                f"got {type(made).__name__}"
+            )
+        if not made.lipschitz < 1:
+            raise ConfigError(
+                f"{self.name} needs a Lipschitz constant below 1, and that of its network is {made.lipschitz:g}"
+            )
+        self.net = made
+        self.estimator = Roulette() if estimator is None else estimator
+        self.method: Method = method
+        ours, two = made.lipschitz, made.norm == 2
+        self.properties = Properties(
+            kind=self.estimator.kind,
+            bias=self.estimator.bias(ours, math.prod(self.event_shape)),
+            lipschitz=1 + ours if two else None,
+            inverse_lipschitz=1 / (1 - ours) if two else None,
+            inverse="iterative",
+        )
+
+    @property
+    def stochastic(self) -> bool:
+        return self.estimator.stochastic
+
+    def draw(
+        self,
+        n: int,
+        *,
+        generator: torch.Generator | None = None,
+        center: bool = False,
+        like: Tensor | None = None,
+    ) -> Noise:
+        """Probes and the weights of the terms of each example; the centre has no terms, as z needs none."""
+        if not self.stochastic:
+            return None
+        like = next(self.net.parameters()).detach() if like is None else like
+        if center:
+            return like.new_zeros(n, 1, *self.event_shape), like.new_zeros(n, 0)
+        return self.estimator.draw(n, self.event_shape, generator=generator, like=like)
+
+    def forward(
+        self, x: Tensor, context: Context = None, noise: Noise = None
+    ) -> tuple[Tensor, Tensor]:
+        if self.stochastic and noise is None:
+            noise = self.draw(len(x), like=x)
+        y, ladj = self.estimator(self.net, x, context, noise)
+        return x + y.to(x.dtype), ladj.to(x.dtype)
+
+    def inverse(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+        x = fixed_point(self._step(z, context), z, name=self.name, method=self.method)
+        if self.stochastic:
+            return x, torch.full_like(z.flatten(1)[:, :1].sum(1), math.nan)
+        return x, -self.estimator(self.net, x, context)[1].to(z.dtype)
+
+    def preimage(self, z: Tensor, context: Context = None) -> Solution:
+        """x with residual and steps of every example; `.error_bound(L)` bounds the error. No gradients."""
+        return solve(self._step(z, context), z, name=self.name, method=self.method)
+
+    def _step(self, z: Tensor, context: Context) -> Callable[[Tensor], Tensor]:
+        prepared = self.net.prepare(context)
+        return lambda x: z - self.net(x, context, prepared).to(z.dtype)
+
+    @torch.no_grad()
+    def initialize(self, x: Tensor, context: Context = None) -> Tensor:
+        y: Tensor = self.net(x, context)
+        return x + y
+
+    def config(self) -> dict[str, Any]:
+        return super().config() | {
+            "net": self.net,
+            "estimator": self.estimator,
+            "context_shape": self.context_shape,
+            "method": self.method,
+        }
