@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..flow import Flow
+from ..parts import Refreshed, refresh
 from .averages import Averages, Best
 from .checkpoint import Checkpoint
 from .compiling import CompiledLoss, LossFunction, loss_function, matching_loss, wanted
@@ -58,6 +59,7 @@ class MaximumLikelihood(pl.LightningModule):
         self.history: dict[str, list[tuple[int, float]]] = {"train": [], "validation": []}
         self.best = Best(settings.patience)
         self._weights = list(flow.parameters())
+        self._refreshes = any(isinstance(m, Refreshed) for m in flow.modules())
         self._sum, self._count = 0.0, 0
         self._extra: Tensor | None = None
         self._earlier = 0.0
@@ -84,6 +86,7 @@ class MaximumLikelihood(pl.LightningModule):
 
     def on_train_start(self) -> None:
         self.flow.train()
+        refresh(self.flow)
         if self.resumed and self._state is not None:
             self._optimizer().load_state_dict(self._state["optimizer"])
             self._state = None
@@ -149,6 +152,8 @@ class MaximumLikelihood(pl.LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         self.step = batch.step + 1
+        if self._refreshes:
+            refresh(self.flow)
         if self.averages is not None:
             self.averages.update()
         if self.step % LOG_EVERY == 0:
