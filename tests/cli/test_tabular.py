@@ -121,6 +121,37 @@ def test_the_run_says_what_the_columns_are(given) -> None:
     assert flow.context_shape == (3,)
 
 
+def test_a_run_goes_on_with_its_columns(people, diffeo_command, capsys) -> None:
+    args = ("train", "tabular", "--resume", "--out", people / "all")
+    assert diffeo_command(*args, "--schema", people / "schema.yaml") == 0
+    assert "nothing to resume" in capsys.readouterr().out
+    for wrong, message in (
+        (["data.kinds.rate=continuous"], "begun with another column 'rate'"),
+        (["data.kinds.height=drop"], "begun with another column 'height'"),
+        (["--given", "city"], "begun given no column, not city"),
+    ):
+        assert diffeo_command(*args, *wrong) == 2
+        assert message in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.slow
+def test_ray_draws_the_same_rows(people, given, diffeo_command, tmp_path) -> None:
+    pytest.importorskip("ray")
+    for run_, more in (
+        (people / "all", []),
+        (given, ["--given", "city=Oslo", "--given", "age=30"]),
+    ):
+        tables = []
+        for engine in ("local", "ray"):
+            out = tmp_path / f"{engine}.csv"
+            args = ("sample", run_, "--out", out, "--rows", "90", "--batch-size", "40")
+            assert diffeo_command(*args, "--engine", engine, *more) == 0
+            tables.append(arrow.read_csv(out))
+        assert tables[0].column("city") == tables[1].column("city")
+        rates = [t.column("rate").to_numpy() for t in tables]
+        assert rates[0] == pytest.approx(rates[1], nan_ok=True)
+
+
 @pytest.mark.slow
 def test_given_values(people, given, diffeo_command, tmp_path, capsys) -> None:
     out = tmp_path / "new.csv"

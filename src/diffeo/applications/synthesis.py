@@ -19,6 +19,7 @@ from ..flow import Flow
 from ..transforms.typed_columns import typed_columns
 from .blocks import check_whole, default_batch, sample_rows
 from .outputs import check_not_input, check_suffix, replacing, table_output
+from .tables import check_engine, ordered_map
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,15 +45,18 @@ def synthesize(
     temperature: float = 1.0,
     seed: int = 0,
     batch_size: int | None = None,
+    engine: str = "local",
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Write n synthetic rows to a .csv or .parquet file with the columns of the training file, in constant memory.
 
     given: for a model with given columns, their values by name, or a file with them; then n rows (1 unless said) for
-    each row of the file, one after another. Row i depends on the seed and i alone. Raises InputError or DataError.
+    each row of the file, one after another. Row i depends on the seed and i alone. engine: `local`, or `ray`, where the
+    workers of a cluster draw. Raises InputError, DataError or ConfigError.
     """
     path, schema = Path(out), _schema(flow)
     check_suffix(path, FORMATS, "synthetic tables")
+    check_engine(engine)
     check_whole("seed", seed, 0)
     contexts = _contexts(schema, given)
     each = n if n is not None else (1 if isinstance(given, str | os.PathLike) else 64)
@@ -65,17 +69,48 @@ def synthesize(
     size = default_batch(flow) if batch_size is None else batch_size
     check_whole("batch_size", size, 1)
     flow.eval()
+    drawn = _Drawn(flow, total, size, seed, temperature, contexts, each)
+    starts = range(0, total, size)
     with replacing(path) as temporary, table_output(temporary) as write:
-        for start in range(0, total, size):
-            stop = min(total, start + size)
-            context = None
-            if contexts is not None:
-                context = contexts[torch.arange(start, stop) // each].to(flow.device, flow.dtype)
-            x = sample_rows(flow, start, stop, context=context, seed=seed, temperature=temperature)
-            write(decode(_numpy(x), schema, None if context is None else _numpy(context)))
+        for start, x in zip(starts, ordered_map(drawn.itself, starts, engine), strict=True):
+            context = drawn.context(start)
+            write(decode(x, schema, None if context is None else _numpy(context)))
             if progress is not None:
-                progress(stop, total)
+                progress(start + len(x), total)
     return path
+
+
+@dataclass
+class _Drawn:
+    """Rows of samples by the number of the first, `each` of them for each row of the contexts."""
+
+    flow: Flow
+    total: int
+    size: int
+    seed: int
+    temperature: float
+    contexts: Tensor | None
+    each: int
+
+    def itself(self) -> _Drawn:
+        return self
+
+    def context(self, start: int) -> Tensor | None:
+        if self.contexts is None:
+            return None
+        rows = torch.arange(start, min(self.total, start + self.size)) // self.each
+        return self.contexts[rows].to(self.flow.device, self.flow.dtype)
+
+    def __call__(self, start: int) -> Any:
+        x = sample_rows(
+            self.flow,
+            start,
+            min(self.total, start + self.size),
+            context=self.context(start),
+            seed=self.seed,
+            temperature=self.temperature,
+        )
+        return _numpy(x)
 
 
 def _schema(flow: Flow) -> Schema:

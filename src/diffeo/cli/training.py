@@ -197,8 +197,7 @@ def train(
     values = override(values, overrides or [])
     folder = out or _folder(values)
     stored = stored_recipe(folder) if resume else None
-    if stored is None:
-        _put_columns(values, schema, conditions)
+    _put_columns(values, schema, conditions)
     chosen = _new(values) if stored is None else _same(stored, values, folder)
     if resume and finished(folder) is not None:
         if not (folder / "report.html").exists():
@@ -324,7 +323,9 @@ def _folder(values: dict[str, Any]) -> Path:
 def _same(stored: Recipe, values: dict[str, Any], folder: Path) -> Recipe:
     """The stored recipe. Raises ConfigError if a setting was given that is another one there."""
     from ..training.recipe import recipe
+    from ..training.tables import without_columns
 
+    values = without_columns(stored, values, folder)
     plain = stored.model_dump(mode="json")
     merged = recipe(_merge(plain, values)).model_dump(mode="json")
     for name, before, now in _differences(plain, merged):

@@ -204,8 +204,6 @@ def sample(
     opened = open_flow(run)
     flow = opened.flow if size is None else _resized(opened.flow, size)
     if flow_schema(flow) is not None and out.suffix.lower() in (".csv", ".parquet"):
-        if engine is not Engine.local:
-            raise typer.BadParameter("synthetic tables are written by --engine local")
         with progress_bar("rows") as progress:
             path = synthesize(
                 flow,
@@ -215,6 +213,7 @@ def sample(
                 temperature=temperature,
                 seed=seed,
                 batch_size=batch_size,
+                engine=engine.value,
                 progress=progress,
             )
         _done(as_json, f"synthetic rows: {path}", path=path, seed=seed, temperature=temperature)
@@ -237,11 +236,7 @@ def sample(
     _done(as_json, f"{n} samples: {path}", path=path, rows=n, seed=seed, temperature=temperature)
 
 
-@app.command(
-    epilog=example(
-        "diffeo score runs/first all.parquet --out scores.csv --keep id",
-    )
-)
+@app.command(epilog=example("diffeo score runs/first all.parquet --out scores.csv --keep id"))
 def score(
     run: RunFolder,
     out: Annotated[Path, typer.Option(metavar="FILE", help="A .parquet or .csv file to write.")],

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..columns import Schema, column
+from ..columns import schema as as_schema
 from ..data import Data
+from ..data.inference import DROP
 from ..data.typed import load_typed, schema_of
 from ..errors import ConfigError
 from .recipe import Recipe
@@ -31,6 +38,42 @@ def resolved(chosen: Recipe) -> tuple[Recipe, dict[str, str]]:
     known = {"complete": True, **schema.plain()}
     changes = {"kinds": known, "columns": schema.names, "conditions": schema.given or None}
     return chosen.model_copy(update={"data": data.model_copy(update=changes)}), remarks
+
+
+def without_columns(stored: Recipe, values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The settings of a command without what they say of columns, which must be what the stored recipe says.
+
+    Raises ConfigError for another kind, or other given columns.
+    """
+    rest, kinds = dict(values), stored.data.kinds
+    data = rest.get("data")
+    if not isinstance(data, Mapping) or kinds is None or not kinds.get("complete"):
+        return rest
+    said = dict(data)
+    declared, given = said.pop("kinds", None) or {}, said.pop("conditions", None)
+    if isinstance(declared.get("columns"), Mapping):
+        declared, given = declared["columns"], given or declared.get("given")
+    known = as_schema({k: v for k, v in kinds.items() if k != "complete"})
+    for name, value in declared.items():
+        if not _agrees(known, str(name), value):
+            raise ConfigError(
+                f"the run in {folder} was begun with another column {name!r}, see {folder / SCHEMA}: --resume goes on "
+                "with the columns that it began with"
+            )
+    if given and set(given) != set(known.given):
+        raise ConfigError(
+            f"the run in {folder} was begun given {', '.join(known.given) or 'no column'}, not {', '.join(given)}: "
+            "--resume goes on with the columns that it began with"
+        )
+    return rest | {"data": said}
+
+
+def _agrees(known: Schema, name: str, declared: Any) -> bool:
+    """Whether a column is as it was declared."""
+    if declared == DROP or name not in known.names:
+        return declared == DROP and name not in known.names
+    now = known.column(name)
+    return column(name, declared, now.plain()) == now
 
 
 def read_table(chosen: Recipe) -> Data:
