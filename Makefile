@@ -71,6 +71,7 @@ results: .venv/.installed ## Measure again what the documentation shows (half a 
 	$(call with_data,images.py cifar10)
 	$(call with_data,images.py mnist)
 	$(call with_data,tables.py)
+	$(call with_data,tables_synthetic.py) # with the package copulas, of the extra bench
 	$(BIN)/python scripts/restoring.py # needs the packages of the extra bench
 
 wheel: .venv/.installed ## Build the wheel into dist/ and use it outside the checkout

@@ -16,6 +16,7 @@ from measured_images import ablation, dequantization, figure, images
 from measured_inference import sbi
 from measured_restoring import restoring
 from measured_strings import strings
+from measured_tables import large, synthetic
 from measured_translating import translating
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
@@ -301,6 +302,8 @@ RENDER: dict[str, Callable[[str], str]] = {
     "restoring": lambda arguments: restoring(stored("restoring"), arguments),
     "translating": lambda arguments: translating(stored("translating"), arguments),
     "strings": lambda arguments: strings(stored("strings"), arguments),
+    "synthetic": lambda _: synthetic(stored("tables_synthetic")),
+    "large": lambda _: large(stored("large_tables")),
     "memory": memory,
     "sbi": lambda method: sbi(stored("sbi"), method),
     "stored": number,
