@@ -49,6 +49,7 @@ bench: .venv/.installed ## Speed beside the bare networks and the peers that are
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.images
 	$(BIN)/python -m benchmarks.autoregressive
+	$(BIN)/python -m benchmarks.continuous
 
 with_data = $(if $(DIFFEO_DATA),$(BIN)/python scripts/$(1),@echo "scripts/$(1) needs DIFFEO_DATA: left out")
 
@@ -62,6 +63,9 @@ results: .venv/.installed ## Measure again what the documentation shows (half a 
 	$(BIN)/python scripts/ablation.py
 	$(BIN)/python scripts/dequantization.py
 	$(BIN)/python scripts/memory.py
+	$(BIN)/python scripts/continuous.py densities
+	$(BIN)/python scripts/continuous.py samplers
+	$(BIN)/python scripts/continuous.py digits
 	$(BIN)/python scripts/large_tables.py
 	$(BIN)/python scripts/sbi_tasks.py
 	$(call with_data,editing.py)
@@ -71,6 +75,7 @@ results: .venv/.installed ## Measure again what the documentation shows (half a 
 	$(call with_data,images.py cifar10)
 	$(call with_data,images.py mnist)
 	$(call with_data,tables.py)
+	$(call with_data,continuous.py uci)
 	$(call with_data,tables_synthetic.py) # with the package copulas, of the extra bench
 	$(BIN)/python scripts/restoring.py # needs the packages of the extra bench
 

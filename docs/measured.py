@@ -11,6 +11,7 @@ from statistics import mean, median, stdev
 from typing import Any
 
 from measured_anomaly import anomaly
+from measured_continuous import continuous
 from measured_editing import editing
 from measured_images import ablation, dequantization, figure, images
 from measured_inference import sbi
@@ -304,6 +305,7 @@ RENDER: dict[str, Callable[[str], str]] = {
     "strings": lambda arguments: strings(stored("strings"), arguments),
     "synthetic": lambda _: synthetic(stored("tables_synthetic")),
     "large": lambda _: large(stored("large_tables")),
+    "continuous": lambda part: continuous(part, stored),
     "memory": memory,
     "sbi": lambda method: sbi(stored("sbi"), method),
     "stored": number,

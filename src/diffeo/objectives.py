@@ -74,7 +74,8 @@ def flow_matching(flow: Flow, *, path: Path = "linear", coupling: Coupling = "in
             between = cos * data + sin * target
             velocity = (cos * target - sin * data) * (math.pi / 2)
         found = layer.time * layer.field(between, t * layer.time, context)
-        return (found - velocity).square().flatten(1).mean(1)
+        each: Tensor = (found - velocity).square().flatten(1).mean(1)
+        return each
 
     return loss
 

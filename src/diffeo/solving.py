@@ -69,7 +69,7 @@ def evaluations(flow: Flow, x: Tensor, context: Any = None) -> dict[str, int]:
 
 @torch.no_grad()
 def straightness(flow: Flow, x: Tensor, context: Any = None, *, points: int = 20) -> Tensor:
-    """S = E int_0^1 |(z_1 - z_0) - dz_t/dt|^2 dt / E int_0^1 |dz_t/dt|^2 dt along the flow's own paths from the rows of x.
+    """S = E int_0^1 |(z_1 - z_0) - dz_t/dt|^2 dt / E int_0^1 |dz_t/dt|^2 dt along the paths from the rows of x.
 
     One number in [0, 1]: 0 for straight paths at constant speed, which one Euler step follows. Measured by the chords
     of `points` equal parts of time, over all continuous layers. Liu et al., 2022, arXiv:2209.03003, have the numerator.

@@ -40,11 +40,11 @@ class Field(Part):
         tangents = tangents.expand(len(tangents), *x.shape)
 
         def along(v: Tensor) -> tuple[Tensor, Tensor]:
-            pair: tuple[Tensor, Tensor] = torch.func.jvp(lambda x: self(x, t, context), (x,), (v,))
-            return pair
+            value, slope, *_ = torch.func.jvp(lambda x: self(x, t, context), (x,), (v,))
+            return value, slope
 
-        value, found = torch.func.vmap(along, out_dims=(None, 0))(tangents)
-        return value, found
+        values, found = torch.func.vmap(along)(tangents)
+        return values[0], found
 
     def with_trace(self, x: Tensor, t: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         """f and tr df/dx, [batch]: one directional derivative for each entry of the event."""
