@@ -47,8 +47,11 @@ class Part(nn.Module):
         raise ConfigError(f"{type(self).__name__} has no config(), so it cannot be saved")
 
 
-REFRESH_TOLERANCE = 1e-3
-"""What `refresh` stops at, and what refreshed modules allow for."""
+REFRESH_TOLERANCE = 1e-5
+"""What `refresh` stops at, where numbers are wanted."""
+
+TRAINING_TOLERANCE = 1e-3
+"""What it stops at between two steps of training, and the most that refreshed modules allow for."""
 
 
 class Refreshed(nn.Module):
@@ -62,11 +65,11 @@ class Refreshed(nn.Module):
 def refresh(module: nn.Module, tolerance: float = REFRESH_TOLERANCE) -> None:
     """Bring all state that follows weights up to the present ones: after a step, on load, before an inversion.
 
-    tolerance: at most REFRESH_TOLERANCE. Raises ConfigError for another.
+    tolerance: of a step of an iteration, at most TRAINING_TOLERANCE. Raises ConfigError for another.
     """
-    if not 0 < tolerance <= REFRESH_TOLERANCE:
+    if not 0 < tolerance <= TRAINING_TOLERANCE:
         raise ConfigError(
-            f"tolerance must be positive and at most {REFRESH_TOLERANCE}, got {tolerance}"
+            f"tolerance must be positive and at most {TRAINING_TOLERANCE}, got {tolerance}"
         )
     for part in module.modules():
         if isinstance(part, Refreshed):

@@ -21,12 +21,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from ..parts import REFRESH_TOLERANCE, Refreshed
+from ..parts import REFRESH_TOLERANCE, TRAINING_TOLERANCE, Refreshed
 
-TOLERANCE = REFRESH_TOLERANCE
-"""Power iteration stops when a step moves v by less than this; sigma is then short of the norm by less."""
+TOLERANCE = TRAINING_TOLERANCE
+"""By how much sigma may be short of the norm: power iteration stops when a step moves v by less, or by far less."""
 
-MAX_STEPS = 500
+MAX_STEPS = 2000
 
 SWISH = 1.1
 """The slope of x sigmoid(b x) is at most 1.09984, for every b > 0."""
@@ -90,6 +90,16 @@ class Elu(LipschitzLayer):
         return w * slope[: len(w), None]
 
 
+class Sin(Elu):
+    """y = sin(2 pi x) / (2 pi): every derivative is bounded, the first by 1. Lu et al., 2021, arXiv:2103.09527."""
+
+    def forward(self, x: Tensor, prepared: Prepared) -> Tensor:
+        return (math.tau * x).sin() / math.tau
+
+    def linearized(self, x: Tensor, prepared: Prepared) -> tuple[Tensor, Slope]:
+        return (math.tau * x).sin() / math.tau, (math.tau * x).cos()
+
+
 class LipSwish(Elu):
     """y = x sigmoid(b x) / 1.1 with b = softplus(raw) > 0 learned: a slope of at most 0.99986."""
 
@@ -143,6 +153,7 @@ class CLipSwish(LipschitzLayer):
 
 ACTIVATIONS: dict[str, type[LipschitzLayer]] = {
     "elu": Elu,
+    "sin": Sin,
     "lipswish": LipSwish,
     "clipswish": CLipSwish,
 }
@@ -203,7 +214,7 @@ class _Operator(LipschitzLayer):
         self.register_buffer("u", _unit(torch.randn(*out), 2.0))
         self.register_buffer("v", _unit(torch.randn(*into), 2.0))
         if not self.weight.is_meta:
-            self.refresh()
+            self.refresh(TRAINING_TOLERANCE)
 
     def _image(self, v: Tensor, weight: Tensor) -> Tensor:
         raise NotImplementedError
@@ -244,7 +255,7 @@ class _Operator(LipschitzLayer):
         return self(x, prepared), None
 
     @torch.no_grad()
-    def refresh(self, tolerance: float = TOLERANCE) -> None:
+    def refresh(self, tolerance: float = REFRESH_TOLERANCE) -> None:
         p, q = self._norms()
         if p == 1 or q == math.inf:
             return
@@ -258,7 +269,7 @@ class _Operator(LipschitzLayer):
                 [*(a.norm() for a in (new - v, new, v)), *lengths]
             ).tolist()
             # The zero map has no direction to keep; averages of vectors of length 1 are shorter.
-            short = any(abs(unit - 1) > tolerance / 10 for unit in units)
+            short = any(abs(unit - 1) > TOLERANCE / 10 for unit in units)
             if size == 0 or not (short or moved > tolerance * last):
                 break
             v = new

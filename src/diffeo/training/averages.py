@@ -47,7 +47,8 @@ class Averages:
         try:
             yield
         finally:
-            self.copy(kept)
+            with torch.no_grad():
+                torch._foreach_copy_(self.weights, kept)
 
     @torch.no_grad()
     def copy(self, values: list[Tensor]) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..flow import Flow
-from ..parts import Refreshed, refresh
+from ..parts import TRAINING_TOLERANCE, Refreshed, refresh
 from .averages import Averages, Best
 from .checkpoint import Checkpoint
 from .compiling import CompiledLoss, LossFunction, loss_function, matching_loss, wanted
@@ -153,7 +153,7 @@ class MaximumLikelihood(pl.LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         self.step = batch.step + 1
         if self._refreshes:
-            refresh(self.flow)
+            refresh(self.flow, TRAINING_TOLERANCE)
         if self.averages is not None:
             self.averages.update()
         if self.step % LOG_EVERY == 0:
@@ -188,6 +188,7 @@ class MaximumLikelihood(pl.LightningModule):
         if self.checkpoint is not None:
             self._write()
         self._last_words()
+        refresh(self.flow)
 
     def _last_words(self) -> None:
         validated = self.history["validation"]
@@ -207,6 +208,7 @@ class MaximumLikelihood(pl.LightningModule):
         """Note the validation loss, under the averaged weights if there are any, and keep the best weights."""
         self.record()
         with nullcontext() if self.averages is None else self.averages.in_place():
+            refresh(self.flow)
             value = self.validation_loss()
             self.history["validation"].append((self.step, value))
             self.best.see(value, self.step, self.flow)

@@ -1,0 +1,217 @@
+"""Lipschitz constants: power iteration and certificates against dense SVD, activations, state."""
+
+import copy
+import itertools
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from diffeo.errors import ConfigError, ShapeError
+from diffeo.nets import LipschitzConvNet, LipschitzDenseNet, LipschitzMLP
+from diffeo.nets.lipschitz_layers import (
+    ACTIVATIONS,
+    CONCATENATED,
+    SWISH,
+    Concatenated,
+    Exponents,
+    LipschitzConv2d,
+    LipschitzLinear,
+)
+from diffeo.parts import TRAINING_TOLERANCE, refresh
+from diffeo.testing import randomize
+
+OPERATORS = {
+    "linear": (lambda: LipschitzLinear(5, 7, 0.9), (5,)),
+    "conv": (lambda: LipschitzConv2d((2, 5, 4), 3, 3, 0.9), (2, 5, 4)),
+    "strided": (lambda: LipschitzConv2d((2, 5, 4), 3, 3, 0.9, stride=2), (2, 5, 4)),
+    "pointwise": (lambda: LipschitzConv2d((2, 5, 4), 3, 1, 0.9), (2, 5, 4)),
+    "wide": (lambda: LipschitzConv2d((1, 3, 4), 2, 5, 0.5), (1, 3, 4)),
+}
+
+
+def matrix(layer, shape):
+    """The operator, unrolled."""
+    n = math.prod(shape)
+    eye = torch.eye(n, dtype=torch.float64).reshape(n, *shape)
+    prepared = layer.prepare()
+    with torch.no_grad():
+        return (layer(eye, prepared) - layer(torch.zeros_like(eye), prepared)).flatten(1).mT
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_norms_are_those_of_the_unrolled_operator(name):
+    make, shape = OPERATORS[name]
+    layer = make().double()
+    with torch.no_grad():
+        layer.weight.mul_(5)
+    layer.refresh()
+    norm = float(torch.linalg.matrix_norm(matrix(layer, shape), 2))
+    assert layer.coeff * (1 - 2 * TRAINING_TOLERANCE) < norm <= layer.coeff
+    assert layer.certified() == pytest.approx(norm, rel=1e-9)
+    # As if it were large: the bound of all frequencies of a torus around it.
+    layer.UNROLLED = 0
+    assert norm <= layer.certified() * (1 + 1e-9)
+    # What is short enough already is not scaled.
+    with torch.no_grad():
+        layer.weight.mul_(0.01)
+    layer.refresh()
+    assert torch.equal(layer.prepare()[0], layer.weight)
+
+
+def test_the_bound_of_frequencies_is_close_on_larger_images():
+    layer = LipschitzConv2d((1, 16, 16), 2, 3, 0.9).double()
+    with torch.no_grad():
+        layer.weight.mul_(10)
+    layer.refresh()
+    exact = layer.certified()
+    layer.UNROLLED = 0
+    assert exact <= layer.certified() <= 1.05 * exact
+
+
+@pytest.mark.parametrize(
+    ("p", "q"), list(itertools.product((1.0, 1.5, 2.0, 3.0, math.inf), repeat=2))
+)
+def test_mixed_norms_hold_and_are_reached(p, q):
+    layer = randomize(LipschitzLinear(3, 4, 0.9, p, q).double(), scale=8.0)
+    w = matrix(layer, (3,))
+    g = torch.Generator().manual_seed(0)
+    corners = torch.tensor(list(itertools.product([-1.0, 0.0, 1.0], repeat=3))[:-1]).double()
+    x = torch.cat((torch.randn(5_000, 3, generator=g, dtype=torch.float64), corners))
+    x = x[x.abs().sum(1) > 0]
+    ratio = torch.linalg.vector_norm(x @ w.mT, q, dim=1) / torch.linalg.vector_norm(x, p, dim=1)
+    if p == 1 or q == math.inf or p == q == 2:
+        # Formulas, and the spectral norm: never above.
+        assert 0.97 * 0.9 < float(ratio.max()) <= 0.9 + 1e-9
+        assert layer.certified() <= 0.9 + 1e-9
+    assert float(ratio.max()) <= layer.certified() * (1 + 1e-9)
+    # Power iteration finds a maximum of ||Wx||_q / ||x||_p, if not always the greatest.
+    assert float(ratio.max()) > 0.97 * 0.9
+
+
+def test_the_derivative_of_a_learned_exponent_is_that_of_the_norm():
+    exponents = Exponents(2).double()
+    layer = LipschitzLinear(3, 4, 0.9, (exponents, 0), (exponents, 1)).double()
+    (slope,) = torch.autograd.grad(layer.sigma(), exponents.raw)
+    values = []
+    for step in (1e-4, -1e-4):
+        with torch.no_grad():
+            exponents.raw.copy_(torch.tensor([step, 0.0]))
+        for _ in range(30):
+            layer.refresh(1e-9)
+        values.append(float(layer.sigma().detach()))
+    assert float(slope[0]) == pytest.approx((values[0] - values[1]) / 2e-4, rel=1e-3)
+
+
+def test_slopes_of_the_activations_are_at_most_one_and_reach_it():
+    x = torch.linspace(-60, 60, 40_001, dtype=torch.float64)[:, None]
+    for name, make in ACTIVATIONS.items():
+        layer = make().double()
+        for raw in (-3.0, 0.5, 4.0):
+            for p in layer.parameters():
+                torch.nn.init.constant_(p, raw)
+            _, slope = layer.linearized(x, layer.prepare())
+            size = torch.stack(slope).norm(dim=0) if isinstance(slope, tuple) else slope.abs()
+            assert 0.999 < float(size.max().detach()) <= 1, name
+    assert SWISH == 1.1
+    assert CONCATENATED == 1.004
+
+
+def test_weights_of_a_concatenation_keep_their_norm():
+    block = Concatenated([LipschitzLinear(3, 4, 0.9)], 0.98, learn=True).double()
+    for seed in range(3):
+        randomize(block, seed, 4.0)
+        assert float(block.shares().square().sum().detach()) == pytest.approx(0.98**2, rel=1e-12)
+        assert block.certified() <= block.lipschitz
+
+
+NETS = {
+    "mlp": lambda: LipschitzMLP((3,), (3,), (2,), hidden=(8, 8)),
+    "elu": lambda: LipschitzMLP((3,), (3,), hidden=(8,), activation="elu", preactivation=True),
+    "conv": lambda: LipschitzConvNet((2, 3, 4), (2, 3, 4), (2,), width=4, activation="clipswish"),
+    "dense": lambda: LipschitzDenseNet((3,), (3,), growth=4, preactivation=True),
+    "dense-image": lambda: LipschitzDenseNet((2, 3, 4), (2, 3, 4), (2,), growth=4, learn=False),
+}
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_jacobians_by_hand_and_their_bound(name):
+    net = randomize(NETS[name]().double(), scale=4.0)
+    assert net.lipschitz_bound <= net.lipschitz * (1 + 1e-9)
+    x = torch.randn(3, *net.in_shape, dtype=torch.float64)
+    context = None if net.context_shape is None else torch.randn(3, 2, dtype=torch.float64)
+    size = x[0].numel()
+    rows = torch.func.vmap(
+        torch.func.jacrev(lambda x, c: net(x[None], None if c is None else c[None])[0]),
+        in_dims=(0, None if context is None else 0),
+    )
+    j = rows(x, context).reshape(3, size, size)
+    y, push, pull = net.linearize(x, net.prepare(context))
+    eye = torch.eye(size, dtype=torch.float64).reshape(1, size, *net.in_shape)
+    eye = eye.expand(3, -1, *net.in_shape)
+    torch.testing.assert_close(y, net(x, context), rtol=0, atol=1e-13)
+    torch.testing.assert_close(push(eye).flatten(2).mT, j, rtol=0, atol=1e-13)
+    torch.testing.assert_close(pull(eye[:2]).flatten(2), j[:2], rtol=0, atol=1e-13)
+    assert float(torch.linalg.matrix_norm(j, 2).max().detach()) <= net.lipschitz_bound
+
+
+def test_refresh_follows_the_weights_once():
+    net = LipschitzMLP((3,), (3,), hidden=(8,)).double()
+    refresh(net)
+    before = copy.deepcopy(net.state_dict())
+    refresh(net)
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+    with torch.no_grad():
+        for p in net.parameters():
+            p.copy_(5 * torch.randn_like(p))
+    x = torch.randn(4, 3, dtype=torch.float64)
+    net(x)
+    # Forward changes no state: the vectors are those of the old weights, and the bound does not hold.
+    assert torch.equal(net.layers[0].u, before["layers.0.u"])
+    assert net.lipschitz_bound > net.lipschitz
+    refresh(net)
+    assert net.lipschitz_bound <= net.lipschitz
+    with torch.no_grad():
+        net.layers[0].weight.zero_()
+    refresh(net)
+    assert net(x).isfinite().all()
+    with torch.no_grad():
+        net.layers[0].weight.copy_(5 * torch.randn_like(net.layers[0].weight))
+    refresh(net)
+    assert net.lipschitz_bound <= net.lipschitz
+
+
+def test_gradients_reach_the_weight_through_its_norm():
+    layer = LipschitzLinear(3, 3, 0.5).double()
+    with torch.no_grad():
+        layer.weight.mul_(5)
+    layer.refresh()
+    # Scaling the weight changes nothing.
+    y = F.linear(torch.randn(4, 3, dtype=torch.float64), layer.effective())
+    (grad,) = torch.autograd.grad(y.sin().sum(), layer.weight)
+    assert abs(float((grad * layer.weight).sum().detach())) < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: LipschitzMLP((2,), (2,), activation="relu"), "must be one of elu, .*got 'relu'"),
+        (lambda: LipschitzMLP((2,), (2,), norm=(2, 1)), "needs 4 numbers"),
+        (lambda: LipschitzMLP((2,), (2,), norm="all"), "numbers or 'learned', got 'all'"),
+        (lambda: LipschitzMLP((2,), (2,), norm=0.5), "at least 1, got 0.5"),
+        (lambda: LipschitzMLP((2,), (2,), activation="clipswish", norm=1), "2-norm only"),
+        (lambda: LipschitzMLP((2,), (2,), coeff=0.0), "must be positive, got 0"),
+        (lambda: LipschitzDenseNet((2,), (2,), growth=3), "depth >= 1 and a growth"),
+        (lambda: LipschitzConv2d((1, 4, 4), 1, 2, 0.9), "kernel must be odd"),
+        (lambda: refresh(LipschitzMLP((2,), (2,)), 0.1), "at most 0.001, got 0.1"),
+    ],
+)
+def test_wrong_settings_are_named(make, message):
+    with pytest.raises(ConfigError, match=message):
+        make()
+
+
+def test_images_only():
+    with pytest.raises(ShapeError, match="images"):
+        LipschitzConvNet((3,), (3,))
