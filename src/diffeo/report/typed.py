@@ -39,7 +39,7 @@ ROWS = 4000
 """Of every table that is compared, at most."""
 _CLOSEST = 1500
 _OWN_ROWS, _OWN_DRAWS = 400, 100
-_SHOWN, _PAIRS, _CHANGED = 24, 4, 2
+_SHOWN, _PAIRS, _CHANGED, _POINTS = 24, 4, 2, 1500
 _MOST_TARGETS = 15
 
 Maker = Callable[[Flow, Data, int], Section]
@@ -190,11 +190,11 @@ def pairs(c: Compared) -> Section:
     )
     strong = (-abs(a[i, j])).argsort(kind="stable")[:_PAIRS].tolist()
     weak = [k for k in (-change).argsort(kind="stable").tolist() if k not in strong][:_CHANGED]
-    drawn = []
+    drawn, points = [], min(n, _POINTS)
     for k in (*strong, *weak):
         at = [int(i[k]), int(j[k])]
         both = tuple(c.schema.columns[m] for m in at)
-        image = mixed.pair(c.real[:1500][:, at], c.model[:1500][:, at], both, c.seed)
+        image = mixed.pair(c.real[:points, at], c.model[:points, at], both, c.seed)
         drawn.append(Picture(image, f"{names[at[1]]} against {names[at[0]]}, real and sampled"))
     said = (
         f"The {len(strong)} most strongly associated pairs"
