@@ -95,10 +95,11 @@ def solve(
     residual is undone and replaced by x <- g(x), and after 20 of these nothing else is tried: where g is a contraction
     in any norm, all three converge. Rows of x0 that are not finite come back as they are.
 
-    name: of the layer, for the error. max_steps: evaluations of g.
+    name: of the layer, for the error. max_steps: evaluations of g, which runs in full precision also under autocast.
     Raises ConvergenceError, with the worst residual and the count, if some examples have no fixed point to tolerance;
     ConfigError for an unknown method.
     """
+    g = _in_full(g)
     if method not in _ACCELERATIONS:
         raise ConfigError(f"method must be one of {', '.join(_ACCELERATIONS)}, got {method!r}")
     tolerance = default_tolerance(x0.dtype) if tolerance is None else tolerance
@@ -171,6 +172,7 @@ def fixed_point(
     if not torch.is_grad_enabled():
         return x
     settings = {"tolerance": tolerance, "max_steps": max_steps, "method": method}
+    g = _in_full(g)
     root = _Root(g, f"{name}, gradient", settings)
     y = g(x)
     if not y.requires_grad:
@@ -246,6 +248,16 @@ def _adjoint(root: _Root, x: Tensor, v: Tensor, again: bool) -> Tensor:
 
 def _solved(g: Map, x0: Tensor, **settings: Any) -> Tensor:
     return solve(g, x0, **settings).x
+
+
+def _in_full(g: Map) -> Map:
+    """g without autocast, whose rounding is far above any tolerance."""
+
+    def exact(x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return g(x)
+
+    return exact
 
 
 def _rms(x: Tensor) -> Tensor:

@@ -79,8 +79,8 @@ class Properties:
             codomain=other.codomain if other.codomain is not None else self.codomain,
             constant_ladj=self.constant_ladj and other.constant_ladj,
             volume_preserving=self.volume_preserving and other.volume_preserving,
-            lipschitz=_product(self.lipschitz, other.lipschitz),
-            inverse_lipschitz=_product(self.inverse_lipschitz, other.inverse_lipschitz),
+            lipschitz=product(self.lipschitz, other.lipschitz),
+            inverse_lipschitz=product(self.inverse_lipschitz, other.inverse_lipschitz),
             forward=max(self.forward, other.forward, key=_DIRECTIONS.index),
             inverse=max(self.inverse, other.inverse, key=_DIRECTIONS.index),
             couples_batch=self.couples_batch or other.couples_batch,
@@ -110,5 +110,6 @@ KEEPS = Properties(
 """A rearrangement of the entries: any domain, no change of volume."""
 
 
-def _product(a: float | None, b: float | None) -> float | None:
+def product(a: float | None, b: float | None) -> float | None:
+    """The Lipschitz constant of a composition; None where one is unknown."""
     return None if a is None or b is None else a * b

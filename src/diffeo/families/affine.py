@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -21,7 +23,9 @@ class Additive(Family):
     """y = x + t, log dy/dx = 0. params: t. Dinh et al., NICE, 2014, arXiv:1410.8516."""
 
     num_params = 1
-    properties = Properties(constant_ladj=True, volume_preserving=True)
+    properties = Properties(
+        constant_ladj=True, volume_preserving=True, lipschitz=1.0, inverse_lipschitz=1.0
+    )
 
     def forward(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
         return x + params[..., 0], torch.zeros_like(x)
@@ -70,6 +74,11 @@ class Affine(Family):
         self.scale = scale
         self.bound = bound
         self.initial = initial
+        if scale == "clamp":
+            steepest = math.exp(bound)
+            self.properties = replace(
+                self.properties, lipschitz=steepest, inverse_lipschitz=steepest
+            )
         # A product with a number takes twice as long as one with a tensor, which counts when x is a single entry.
         self.limit: Tensor
         self.register_buffer("limit", torch.tensor(float(bound)), persistent=False)

@@ -115,9 +115,9 @@ class LipschitzNet(Conditioner):
 class LipschitzMLP(LipschitzNet):
     """[act,] W, act, W, ..., act, W on the entries of an event, every W of norm at most `coeff`.
 
-    hidden: widths. activation: elu, lipswish or clipswish. preactivation: whether it begins with one. norm: p of the
-    norms of all spaces between the layers, with ||W|| = max ||W x||_p / ||x||_p; `learned`, where each has its own p in
-    (1, 5), the first and last the same; or one number for each space, of which there are `len(hidden) + 2`.
+    hidden: widths. activation: elu, sin, lipswish or clipswish. preactivation: whether it begins with one. norm: p of
+    the norms of all spaces between the layers, with ||W|| = max ||W x||_p / ||x||_p; `learned`, where each has its own
+    p in (1, 5), the first and last the same; or one number for each space, of which there are `len(hidden) + 2`.
     """
 
     flat = True

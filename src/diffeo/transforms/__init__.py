@@ -11,6 +11,7 @@ from .dequantization import VariationalDequantize
 from .elementwise import Elementwise
 from .gaussianization import MarginalGaussianization
 from .householder import Householder
+from .implicit import Implicit
 from .label_prior import LabelPrior
 from .linear import Permutation, Rotation
 from .linear_lu import LULinear
@@ -44,6 +45,7 @@ __all__ = [
     "Flatten",
     "Halves",
     "Householder",
+    "Implicit",
     "Inverse",
     "InvertibleConv1x1",
     "LULinear",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import torch
@@ -13,10 +14,12 @@ from torch import Tensor, nn
 from ..errors import ConfigError, ConvergenceError, DirectionError, DomainError, ShapeError
 from ..parts import ContextShape, Part, Shape, as_context_shape, as_shape, register
 from ..properties import Properties
+from ..properties import product as _product
 from .reversible import Apply, Step, generator_kept
 
 Context = Tensor | dict[str, Tensor] | None
 Noise = Tensor | tuple["Noise", ...] | None
+Bounds = tuple[float | None, float | None]
 TransformLike = "Transform | Callable[[Shape], Transform]"
 
 
@@ -114,6 +117,10 @@ class Transform(Part):
         x = x.detach().requires_grad_()
         z, ladj = self(x, context)
         return (x,), z, ladj
+
+    def lipschitz_bounds(self) -> Bounds:
+        """Upper bounds on the Lipschitz constants of map and inverse, now, for any one context; None where unknown."""
+        return self.properties.lipschitz, self.properties.inverse_lipschitz
 
     @property
     def levels(self) -> tuple[Level, ...]:
@@ -236,6 +243,11 @@ class Chain(Transform):
         noises = noise if isinstance(noise, tuple) else (None,) * len(self)
         return [step for part, n in zip(self, noises, strict=True) for step in part.steps(n)]
 
+    def lipschitz_bounds(self) -> Bounds:
+        bounds = zip(*(part.lipschitz_bounds() for part in self), strict=True)
+        first, second = (reduce(_product, own) for own in bounds)
+        return first, second
+
     @property
     def levels(self) -> tuple[Level, ...]:
         return list(self)[-1].levels
@@ -279,12 +291,24 @@ class Inverse(Transform):
     def initialize_inverse(self, z: Tensor, context: Context = None) -> Tensor:
         return self.transform.initialize(z, context)
 
+    def lipschitz_bounds(self) -> Bounds:
+        first, second = self.transform.lipschitz_bounds()
+        return second, first
+
     @property
     def name(self) -> str:
         return f"Inverse of {self.transform.name}"
 
     def config(self) -> dict[str, Any]:
         return {"transform": self.transform}
+
+
+def extremes(log_slope: Tensor) -> Bounds:
+    """Lipschitz constants of an affine map entry by entry, and of its inverse."""
+    if not log_slope.numel():
+        return 1.0, 1.0
+    low, high = log_slope.detach().double().aminmax()
+    return float(high.exp()), float((-low).exp())
 
 
 def common_context_shape(*shapes: ContextShape) -> ContextShape:

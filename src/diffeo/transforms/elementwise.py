@@ -13,7 +13,7 @@ from ..errors import ConfigError
 from ..families import Family
 from ..nets import NetFactory, make_net
 from ..parts import register, sum_event
-from .base import Context, Transform
+from .base import Bounds, Context, Transform, extremes
 
 
 @register
@@ -68,6 +68,14 @@ class Elementwise(Transform):
     def inverse(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         x, ladj = self._named(self.family.inverse, z, self._params(z, context))
         return x, sum_event(ladj)
+
+    @torch.no_grad()
+    def lipschitz_bounds(self) -> Bounds:
+        if self.net is not None or not self.family.properties.constant_ladj:
+            return super().lipschitz_bounds()
+        # The log-derivative depends on the parameters alone.
+        x = torch.zeros(self.event_shape) if self.params is None else self.params[..., 0]
+        return extremes(self.family(x, self._params(x, None))[1])
 
     def config(self) -> dict[str, Any]:
         return {

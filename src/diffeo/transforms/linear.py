@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..errors import ConfigError, ShapeError
 from ..parts import register
 from ..properties import KEEPS, REAL, Properties
-from .base import Context, Transform
+from .base import Bounds, Context, Transform
 
 ORTHOGONAL = replace(KEEPS, domain=REAL, codomain=REAL)
 """A rotation or reflection of the whole space."""
@@ -55,6 +55,14 @@ class LinearMap(Transform):
             return x.new_zeros(x.shape[0])
         positions = math.prod(self.event_shape[1:])
         return (sign * positions * self.log_det()).to(x.dtype).expand(x.shape[0])
+
+    @torch.no_grad()
+    def lipschitz_bounds(self) -> Bounds:
+        if self.properties.lipschitz is not None:
+            return super().lipschitz_bounds()
+        # At every position the matrix is the same.
+        s = torch.linalg.svdvals(self.matrix().double())
+        return float(s[0]), 1 / float(s[-1])
 
     def forward(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         with torch.autocast(x.device.type, enabled=False):

@@ -19,7 +19,7 @@ from ..errors import ConfigError, DomainError, ShapeError
 from ..families import Affine, Inverted
 from ..nets import Constant, NetFactory
 from ..parts import Shape, as_shape, register
-from .base import Chain, Context, Level, Noise, Transform
+from .base import Bounds, Chain, Context, Level, Noise, Transform
 from .coupling import Coupling
 from .partitions import Halves, Partition
 from .reversible import Rearrange, State, Step
@@ -74,6 +74,10 @@ class Split(Transform):
             lipschitz=_at_least_one(promised.lipschitz),
             inverse_lipschitz=_at_least_one(promised.inverse_lipschitz),
         )
+
+    def lipschitz_bounds(self) -> Bounds:
+        first, second = self.rest.lipschitz_bounds()
+        return _at_least_one(first), _at_least_one(second)
 
     def _join(self, out: Tensor, z: Tensor) -> Tensor:
         return torch.cat((out.flatten(1), z.flatten(1)), dim=1)

@@ -13,7 +13,7 @@ from ..errors import InputError, ShapeError
 from ..moments import moments
 from ..parts import Shape, register, sum_event
 from ..properties import Properties
-from .base import Context, Transform
+from .base import Bounds, Context, Transform, extremes
 from .partitions import Partition
 
 
@@ -89,6 +89,9 @@ class Standardize(_Fitted):
         self.mean.copy_(mean)
         self.std.copy_(std)
 
+    def lipschitz_bounds(self) -> Bounds:
+        return extremes(-self.std.log())
+
     def forward(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         return (x - self.mean) / self.std, self._expand(self.std.log(), x, -1)
 
@@ -112,6 +115,9 @@ class ActNorm(_Fitted):
     def _fit(self, mean: Tensor, std: Tensor) -> None:
         self.shift.copy_(-mean)
         self.log_scale.copy_(-std.log())
+
+    def lipschitz_bounds(self) -> Bounds:
+        return extremes(self.log_scale)
 
     def forward(self, x: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         return (x + self.shift) * self.log_scale.exp(), self._expand(self.log_scale, x, 1)
@@ -160,6 +166,13 @@ class BatchNorm(Transform):
         self.var: Tensor
         self.register_buffer("mean", torch.zeros(self.statistics))
         self.register_buffer("var", torch.ones(self.statistics))
+
+    def lipschitz_bounds(self) -> Bounds:
+        # As in eval mode; what a partition leaves stays as it is.
+        first, second = extremes(-0.5 * (self.var + self.eps).log())
+        if self.partition is None or first is None or second is None:
+            return first, second
+        return max(1.0, first), max(1.0, second)
 
     def _weight(self) -> Tensor | None:
         mask = None if self.partition is None else self.partition.mask()

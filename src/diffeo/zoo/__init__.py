@@ -12,6 +12,7 @@ from .gaussianization import gaussianization
 from .glow import glow
 from .iaf import iaf
 from .idensenet import idensenet
+from .impflow import impflow
 from .iresnet import iresnet
 from .maf import maf
 from .measure_preserving import measure_preserving
@@ -41,6 +42,7 @@ __all__ = [
     "glow",
     "iaf",
     "idensenet",
+    "impflow",
     "iresnet",
     "maf",
     "measure_preserving",

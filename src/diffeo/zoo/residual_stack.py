@@ -41,13 +41,14 @@ def residual_stack(
     factor_out: bool = False,
     end: Net | None = None,
     end_blocks: int = 0,
+    layer: Callable[..., Transform] = Residual,
     context_shape: Any = None,
 ) -> Chain:
     """Vectors: `depth` times [actnorm, residual(dense)]. Images: for each scale, squeeze, and blocks[i] times
     [actnorm, residual(conv)], every network but the first beginning with an activation.
 
     squeeze_first: whether the first scale begins with a squeeze, too. factor_out: half of the channels leaves after
-    each scale. end: networks of `end_blocks` more blocks on all latents, flat.
+    each scale. end: networks of `end_blocks` more blocks on all latents, flat. layer: Residual, or Implicit.
     """
     if len(event_shape) not in (1, 3):
         raise ShapeError(
@@ -59,7 +60,7 @@ def residual_stack(
         )
 
     def block(shape: Shape, net: Net) -> Transform:
-        return Residual(shape, net, estimator=estimator, context_shape=context_shape)
+        return layer(shape, net, estimator=estimator, context_shape=context_shape)
 
     def pair(net: Net) -> Parts:
         return [ActNorm, partial(block, net=net)]
