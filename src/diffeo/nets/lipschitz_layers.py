@@ -260,7 +260,7 @@ class _Operator(LipschitzLayer):
         if p == 1 or q == math.inf:
             return
         p, q = (float(n) for n in (p, q))
-        w, u, v = self.weight, self.u, self.v
+        w, u, v, restarted = self.weight, self.u, self.v, False
         for _ in range(MAX_STEPS):
             # What is at rest stays, bit for bit.
             new = _unit(self._back(u, w), float(_dual(p)))
@@ -268,7 +268,12 @@ class _Operator(LipschitzLayer):
             moved, size, last, *units = torch.stack(
                 [*(a.norm() for a in (new - v, new, v)), *lengths]
             ).tolist()
-            # The zero map has no direction to keep; averages of vectors of length 1 are shorter.
+            if size == 0 and not restarted:
+                # Nothing of u is left, though the map need not be zero.
+                again = torch.randn(u.shape, generator=torch.Generator().manual_seed(0))
+                u, restarted = _unit(again.to(u), q), True
+                continue
+            # Averages of vectors of length 1 are shorter.
             short = any(abs(unit - 1) > TOLERANCE / 10 for unit in units)
             if size == 0 or not (short or moved > tolerance * last):
                 break

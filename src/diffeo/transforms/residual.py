@@ -6,6 +6,7 @@ generative modeling, 2019, arXiv:1906.02735.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -58,7 +59,8 @@ class Residual(Transform):
                 f"{self.name} needs a Lipschitz constant below 1, and that of its network is {made.lipschitz:g}"
             )
         self.net = made
-        self.estimator = Roulette() if estimator is None else estimator
+        # Of its own, as every other part of it.
+        self.estimator = Roulette() if estimator is None else copy.deepcopy(estimator)
         self.method: Method = method
         ours, two = made.lipschitz, made.norm == 2
         self.properties = Properties(

@@ -1,0 +1,334 @@
+"""Residual transforms: estimators by enumeration, their gradients, bias bounds, memory, inverses, training."""
+
+import itertools
+import math
+from functools import partial
+
+import pytest
+import torch
+
+import diffeo
+from diffeo.errors import ConfigError, ConvergenceError, DirectionError
+from diffeo.estimating import with_estimator
+from diffeo.fixed_points import recording
+from diffeo.nets import MLP, LipschitzConvNet, LipschitzDenseNet, LipschitzMLP
+from diffeo.parts import refresh
+from diffeo.testing import randomize
+from diffeo.transforms import Chain, Exact, PowerSeries, Residual, Roulette, Split
+
+ROWS = 2
+
+
+def signs(d):
+    """All vectors of signs, [2^d, d]."""
+    return torch.tensor(list(itertools.product([-1.0, 1.0], repeat=d)), dtype=torch.float64)
+
+
+NETS = {
+    "mlp": lambda: LipschitzMLP((4,), (4,), (2,), hidden=(5, 5), coeff=0.8),
+    "elu": lambda: LipschitzMLP((6,), (6,), hidden=(6,), activation="elu", coeff=0.8),
+    "dense": lambda: LipschitzDenseNet((3,), (3,), (2,), growth=4, depth=2, coeff=0.8),
+    "conv": lambda: LipschitzConvNet((1, 2, 3), (1, 2, 3), (2,), width=3, coeff=0.8),
+}
+
+
+def case(name):
+    """A network far from zero, with x, a context and weights of the two outputs."""
+    torch.manual_seed(0)
+    net = randomize(NETS[name]().double(), scale=6.0)
+    x = torch.randn(ROWS, *net.in_shape, dtype=torch.float64, requires_grad=True)
+    context = torch.randn(ROWS, 2, dtype=torch.float64, requires_grad=True)
+    weights = torch.randn(ROWS, dtype=torch.float64), torch.randn_like(x)
+    return net, x, context if net.context_shape else None, weights
+
+
+def gradients(net, x, context, weights, y, ladj):
+    """By x, the context and every parameter, of a loss in which every example has another weight."""
+    loss = (weights[0] * ladj).sum() + (weights[1] * y).sum()
+    inputs = [x, *net.parameters(), *([] if context is None else [context])]
+    return torch.autograd.grad(loss, inputs)
+
+
+def enumerated(estimator, net, x, context, weights_of_terms):
+    """The mean over all probes, every example's terms weighted alike."""
+    size = x[0].numel()
+    probes = signs(size).reshape(-1, 1, *net.in_shape)
+    n = len(probes)
+    noise = (
+        probes.repeat(len(x), *[1] * (probes.ndim - 1)),
+        weights_of_terms.expand(n * len(x), -1),
+    )
+    many = None if context is None else context.repeat_interleave(n, 0)
+    y, ladj = estimator(net, x.repeat_interleave(n, 0), many, noise)
+    return y.reshape(len(x), n, *net.in_shape).mean(1), ladj.reshape(len(x), n).mean(1)
+
+
+def levels(estimator, least=1e-11):
+    """Every number of random terms with its probability, and the weights of the terms that it gives."""
+    survival = estimator.survival(least)
+    exact = torch.ones(estimator.exact_terms, dtype=torch.float64)
+    for n in range(len(survival) + 1):
+        tail = [*survival[n : n + 1], 0.0][0]
+        probability = (survival[n - 1] if n else 1.0) - tail
+        terms = 1 / torch.tensor(survival[:n], dtype=torch.float64)
+        if probability > 0:
+            yield probability, torch.cat((exact, terms))[None]
+
+
+@pytest.mark.parametrize(
+    ("name", "law"),
+    [
+        ("elu", "geometric"),
+        ("dense", "poisson"),
+        pytest.param("mlp", "geometric", marks=pytest.mark.slow),
+        pytest.param("conv", "geometric", marks=pytest.mark.slow),
+    ],
+)
+def test_roulette_is_unbiased_with_its_gradient(name, law):
+    """All probes and all numbers of terms until what remains is below 1e-9."""
+    net, x, context, weights = case(name)
+    estimator = Roulette(law, 0.3 if law == "geometric" else 6.0, exact_terms=1).train()
+    y, ladj = Exact()(net, x, context)
+    truth = gradients(net, x, context, weights, y, ladj)
+    total, sums = torch.zeros_like(ladj), [torch.zeros_like(g) for g in truth]
+    for probability, terms in levels(estimator):
+        value, found = enumerated(estimator, net, x, context, terms)
+        torch.testing.assert_close(value, y)
+        total = total + probability * found.detach()
+        for s, g in zip(sums, gradients(net, x, context, weights, value, found), strict=True):
+            s += probability * g
+    assert float(ladj.detach().abs().max()) > 1e-2
+    torch.testing.assert_close(total, ladj.detach(), rtol=0, atol=1e-8)
+    for s, g in zip(sums, truth, strict=True):
+        torch.testing.assert_close(s, g, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", ["mlp", "dense"])
+def test_the_gradient_of_a_series_is_that_of_its_value(name):
+    """n terms, all probes: value and gradient of the cut series, by traces of powers; and its bias bound."""
+    net, x, context, weights = case(name)
+    size = x[0].numel()
+    y, push, _ = net.linearize(x, net.prepare(context))
+    eye = torch.eye(size, dtype=torch.float64).expand(ROWS, -1, -1)
+    j = push(eye)
+    exact = Exact()(net, x, context)[1]
+    for terms in (1, 2, 5):
+        estimator = PowerSeries(terms)
+        powers = itertools.accumulate([j] * terms, torch.matmul)
+        cut = torch.stack(
+            [
+                (-1) ** (k + 1) / k * p.diagonal(dim1=1, dim2=2).sum(1)
+                for k, p in enumerate(powers, start=1)
+            ]
+        ).sum(0)
+        truth = gradients_kept(net, x, context, weights, y, cut)
+        value, found = enumerated(estimator, net, x, context, torch.ones(1, terms).double())
+        torch.testing.assert_close(found, cut)
+        for a, b in zip(gradients(net, x, context, weights, value, found), truth, strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
+        bound = estimator.remainder(net.lipschitz_bound, size)
+        assert float((found - exact).abs().max().detach()) <= bound
+        assert f"{terms} terms" in estimator.bias(net.lipschitz, size)
+
+
+def gradients_kept(net, x, context, weights, y, ladj):
+    loss = (weights[0] * ladj).sum() + (weights[1] * y).sum()
+    inputs = [x, *net.parameters(), *([] if context is None else [context])]
+    return torch.autograd.grad(loss, inputs, retain_graph=True)
+
+
+@pytest.mark.parametrize("law", ["geometric", "poisson"])
+def test_what_is_drawn_follows_the_law(law):
+    estimator = Roulette(law, exact_terms=3, eval_terms=7).train()
+    g = torch.Generator().manual_seed(0)
+    n = 20_000
+    probes, terms = estimator.draw(n, (2,), generator=g, like=torch.zeros((), dtype=torch.float64))
+    assert set(probes.unique().tolist()) == {-1.0, 1.0}
+    assert bool((terms[:, :3] == 1).all())
+    # Weights are 1 on average: P(T >= j) / P(T >= j).
+    for j, s in enumerate(estimator.survival()[:4]):
+        error = math.sqrt((1 - s) / s / n)
+        assert abs(float(terms[:, 3 + j].mean()) - 1) <= 4.5 * error
+    counts = (terms != 0).sum(1)
+    ordered = torch.arange(terms.shape[1]) < counts[:, None]
+    assert torch.equal(ordered, terms != 0)
+    assert estimator.eval().draw(2, (2,), like=probes)[1].shape[1] >= 7
+
+
+def test_examples_keep_their_own_noise_in_chunks_and_in_plain_operations():
+    """Sorted by terms or not, in part or as a whole: the same value and gradient, also under weights."""
+    net, x, context, _ = case("mlp")
+    x, context = x.detach().repeat(8, 1).requires_grad_(), context.detach().repeat(8, 1)
+    estimator = Roulette(exact_terms=1).train()
+    noise = estimator.draw(len(x), (4,), generator=torch.Generator().manual_seed(3), like=x)
+    assert len((noise[1] != 0).sum(1).unique()) > 2
+    w = torch.randn(len(x), dtype=torch.float64)
+
+    def outcome(call, chunks=1):
+        parts = [
+            call(*p) for p in zip(*(t.chunk(chunks) for t in (x, context, *noise)), strict=True)
+        ]
+        y, ladj = (torch.cat(p) for p in zip(*parts, strict=True))
+        grads = torch.autograd.grad((w * ladj).sum() + y.sin().sum(), [x, *net.parameters()])
+        return (y, ladj, *grads)
+
+    whole = outcome(lambda x, c, p, t: estimator(net, x, c, (p, t)))
+    for other in (
+        outcome(lambda x, c, p, t: estimator(net, x, c, (p, t)), 5),
+        outcome(lambda x, c, p, t: estimator._traced(net, x, c, p, t)),
+    ):
+        for a, b in zip(other, whole, strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
+
+
+def stored(call):
+    """Numbers that autograd keeps while `call` runs."""
+    seen = {}
+
+    def keep(t):
+        seen[t.data_ptr(), tuple(t.shape)] = t.numel()
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+        out = call()
+    assert out.requires_grad
+    return sum(seen.values())
+
+
+def test_memory_does_not_grow_with_the_number_of_terms():
+    net = LipschitzMLP((8,), (8,), hidden=(32, 32))
+    x = torch.randn(64, 8)
+
+    def with_terms(n):
+        estimator = PowerSeries(n)
+        return stored(lambda: estimator(net, x, None, estimator.draw(64, (8,), like=x))[1].sum())
+
+    few, many = with_terms(2), with_terms(40)
+    assert few == many
+    # Not even the activations of g: x, probes and Neumann vector, beside the weights.
+    weights = sum(p.numel() for p in net.parameters())
+    assert many < 3 * weights + 4 * x.numel()
+
+
+def test_second_derivatives_are_refused_by_name():
+    net, x, context, _ = case("mlp")
+    estimator = PowerSeries(2)
+    ladj = estimator(net, x, context, estimator.draw(ROWS, (4,), like=x))[1]
+    (first,) = torch.autograd.grad(ladj.sum(), x, create_graph=False, retain_graph=True)
+    assert first.isfinite().all()
+    with pytest.raises(DirectionError, match=r"Exact\(\)"):
+        torch.autograd.grad(ladj.sum(), x, create_graph=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("method", ["picard", "anderson"])
+def test_the_error_of_the_inverse_is_bounded(dtype, method):
+    net = partial(LipschitzMLP, hidden=(8,), coeff=0.95)
+    layer = randomize(Residual((3,), net, estimator=Exact(), method=method).to(dtype), scale=20.0)
+    x = 3 * torch.randn(200, 3, dtype=dtype)
+    with torch.no_grad():
+        z = layer(x)[0]
+        found = layer.preimage(z)
+        error = (found.x - x).square().mean(1).sqrt()
+        eps = torch.finfo(dtype).eps
+        # The bound, and the rounding of z, which the inverse enlarges as well.
+        rounding = 4 * eps * (1 + x.abs().amax(1)) / (1 - net((3,), (3,)).lipschitz)
+        assert bool((error <= found.error_bound(layer.net.lipschitz_bound) + rounding).all())
+        assert float(error.max()) < {torch.float32: 1e-4, torch.float64: 1e-12}[dtype]
+
+
+def test_an_inverse_that_does_not_exist_is_an_error_that_names_the_layer():
+    layer = Residual((2,), partial(LipschitzMLP, hidden=(4,)), estimator=Exact()).double()
+    with torch.no_grad():
+        for p in layer.parameters():
+            p.mul_(50)
+    # Not refreshed: the constants are those of the old weights.
+    with torch.no_grad():
+        for operator in layer.net.layers[::2]:
+            operator.u.zero_()
+    with pytest.raises(ConvergenceError, match=r"Residual\(2,\)"):
+        layer.inverse(torch.tensor([[3.0, -2.0]], dtype=torch.float64))
+    refresh(layer)
+    z = torch.tensor([[3.0, -2.0]], dtype=torch.float64)
+    torch.testing.assert_close(layer(layer.inverse(z)[0])[0], z)
+
+
+def test_what_a_residual_refuses():
+    with pytest.raises(ConfigError, match="Lipschitz constant, such as LipschitzMLP, got MLP"):
+        Residual((2,), partial(MLP, hidden=(4,)))
+    with pytest.raises(ConfigError, match=r"below 1, and that of its network is 1\.21"):
+        Residual((2,), partial(LipschitzMLP, hidden=(4,), coeff=1.1))
+    for wrong in (
+        lambda: PowerSeries(0),
+        lambda: PowerSeries(2, probes=0),
+        lambda: Roulette("uniform"),
+        lambda: Roulette("geometric", 1.5),
+        lambda: Roulette(exact_terms=-1),
+        lambda: diffeo.zoo.build("iresnet", (2,), size="tiny", depth=0),
+    ):
+        with pytest.raises(ConfigError):
+            wrong()
+
+
+def test_a_flow_with_another_estimator_shares_its_weights():
+    flow = diffeo.zoo.build("residual_flow", (2,), size="tiny").double().eval()
+    randomize(flow)
+    exact = with_estimator(flow, Exact())
+    assert (flow.likelihood, exact.likelihood) == ("estimate", "exact")
+    assert {id(p) for p in flow.parameters()} == {id(p) for p in exact.parameters()}
+    x = torch.randn(5, 2, dtype=torch.float64)
+    many = flow.log_prob(x.expand(400, 5, 2), generator=torch.Generator().manual_seed(0))
+    error = many.std(0) / math.sqrt(400)
+    assert bool(((many.mean(0) - exact.log_prob(x)).abs() < 4.5 * error + 1e-9).all())
+    with pytest.raises(ConfigError, match="no residual layer"):
+        with_estimator(diffeo.zoo.build("nice", (2,), size="tiny"), Exact())
+
+
+def test_training_keeps_the_bounds_and_the_files():
+    """After fit the certificate holds, the loaded flow is the same bit for bit, and round trips close."""
+    torch.manual_seed(0)
+    flow = diffeo.zoo.build("residual_flow", (2,), size="tiny", depth=1)
+    x = torch.randn(128, 2) * torch.tensor([3.0, 0.3])
+    diffeo.fit(flow, x, steps=12, batch_size=32, lr=0.1, ema=0.9, progress=False)
+    layers = [m for m in flow.modules() if isinstance(m, Residual)]
+    assert all(m.net.lipschitz_bound <= m.net.lipschitz for m in layers)
+    with recording() as found:
+        again = flow.decode(flow.encode(x))
+    assert len(found) == len(layers)
+    assert float((again - x).detach().abs().max()) < 1e-4
+
+
+def test_saved_and_loaded_it_is_the_same(tmp_path):
+    flow = diffeo.zoo.build("idensenet", (2,), size="tiny", estimator="exact").eval()
+    with torch.no_grad():
+        for p in flow.parameters():
+            p.add_(0.3 * torch.randn_like(p))
+    flow.save(tmp_path)
+    x = torch.randn(4, 2)
+    assert torch.equal(diffeo.load(tmp_path).log_prob(x), flow.log_prob(x))
+
+
+def test_noise_reaches_residual_layers_behind_a_split():
+    inner = partial(Residual, net=partial(LipschitzMLP, hidden=(4,)), estimator=PowerSeries(2))
+    chain = Chain((4,), [inner, partial(Split, rest=inner)])
+    assert chain.stochastic
+    z, ladj = chain(torch.randn(3, 4), None, chain.draw(3))
+    assert z.shape == (3, 4)
+    assert ladj.isfinite().all()
+    assert "2 terms" in chain.properties.bias
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["iresnet", "residual_flow", "idensenet"])
+def test_a_step_of_the_published_size(name):
+    """The published number of parameters, and one step of a real picture."""
+    flow = diffeo.zoo.build(name, (3, 32, 32), size="paper")
+    counts = {"iresnet": 25.0, "residual_flow": 25.2, "idensenet": 25.4}
+    assert flow.num_parameters / 1e6 == pytest.approx(counts[name], abs=0.06)
+    x = torch.randint(0, 256, (2, 3, 32, 32)).byte()
+    flow.initialize(x)
+    flow.train()
+    loss = -flow.log_prob(x).mean()
+    loss.backward()
+    assert loss.isfinite()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in flow.parameters())
