@@ -63,6 +63,7 @@ results: .venv/.installed ## Measure again what the documentation shows (half a 
 	$(BIN)/python scripts/ablation.py
 	$(BIN)/python scripts/dequantization.py
 	$(BIN)/python scripts/memory.py
+	$(BIN)/python scripts/convex.py estimators gaussians densities digits
 	$(BIN)/python scripts/continuous.py densities
 	$(BIN)/python scripts/continuous.py samplers
 	$(BIN)/python scripts/continuous.py digits
@@ -75,6 +76,7 @@ results: .venv/.installed ## Measure again what the documentation shows (half a 
 	$(call with_data,images.py cifar10)
 	$(call with_data,images.py mnist)
 	$(call with_data,tables.py)
+	$(call with_data,convex.py uci)
 	$(call with_data,continuous.py uci)
 	$(call with_data,tables_synthetic.py) # with the package copulas, of the extra bench
 	$(BIN)/python scripts/restoring.py # needs the packages of the extra bench

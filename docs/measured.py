@@ -12,6 +12,7 @@ from typing import Any
 
 from measured_anomaly import anomaly
 from measured_continuous import continuous
+from measured_convex import convex
 from measured_editing import editing
 from measured_images import ablation, dequantization, figure, images
 from measured_inference import sbi
@@ -306,6 +307,7 @@ RENDER: dict[str, Callable[[str], str]] = {
     "synthetic": lambda _: synthetic(stored("tables_synthetic")),
     "large": lambda _: large(stored("large_tables")),
     "continuous": lambda part: continuous(part, stored),
+    "convex": lambda part: convex(stored("convex"), stored("tables"), part),
     "memory": memory,
     "sbi": lambda method: sbi(stored("sbi"), method),
     "stored": number,
