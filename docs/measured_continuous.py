@@ -151,5 +151,6 @@ def continuous(part: str, stored: Callable[[str], Any]) -> str:
     document = stored(file)
     if not document or not document.get(key):
         return MISSING
-    origin = f"<small>`{document['command']}`, {document['machine']}, {document['versions']}, {document['date']}.</small>"
+    said = ", ".join(document[k] for k in ("machine", "versions", "date"))
+    origin = f"<small>`{document['command']}`, {said}.</small>"
     return f"{show(document[key])}\n\n{origin}"

@@ -255,7 +255,7 @@ _NOTHING, _LADJ, _PENALTIES = 0, 1, 3
 
 
 def _made(field: Any, shape: Shape, context_shape: Any, owner: str) -> Field:
-    if not isinstance(field, Field):
+    if not isinstance(field, nn.Module):
         field = field(shape, context_shape)
     if not isinstance(field, Field):
         raise ConfigError(
