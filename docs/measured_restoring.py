@@ -26,7 +26,14 @@ def inpainting(rows: Sequence[Found]) -> str:
 def chains(rows: Sequence[Found]) -> str:
     """What the draws are worth."""
     table = [
-        ("", "converged", "R-hat, median (worst)", "effective draws, median (least)", "accepted")
+        (
+            "",
+            "converged",
+            "R-hat, median (worst)",
+            "effective draws, median (least)",
+            "accepted",
+            "exchanged",
+        )
     ]
     for r in rows:
         rhat, effective = r["rhat"], r["effective"]
@@ -34,24 +41,34 @@ def chains(rows: Sequence[Found]) -> str:
             f"{rhat[0]:.3f} ({rhat[-1]:.2f})",
             f"{effective[0]:.0f} ({effective[-1]:.0f})",
             _percent(r["accepted"]),
+            _percent(r["exchanged"]),
         )
         table.append((_name(r), _percent(r["converged"]), *shown))
     one = rows[0]["settings"]
     each = sum(r["seconds"] for r in rows) / len(rows)
     text = (
         f"{one['pictures']} pictures, {one['chains']} chains of {one['draws']} draws each after {one['warmup']}, "
-        f"trajectories of at most {one['leapfrog']} steps: {each:.0f} seconds a row on average, all pictures together."
+        f"each at {one['temperatures']} temperatures, trajectories of at most {one['leapfrog']} steps: "
+        f"{each / one['pictures']:.0f} seconds a picture on one core."
     )
     return f"{lines(table)}\n\n{text}"
 
 
 def calibration(rows: Sequence[Found]) -> str:
     """Whether deviations tell errors."""
-    table = [("", "truth within the 90 % interval", "correlation of deviation and error")]
+    table = [
+        (
+            "",
+            "truth within the 90 % interval",
+            "correlation of deviation and error",
+            "ranks uniform, p",
+        )
+    ]
     for r in rows:
         mean, error = r["coverage"]
         within = f"{100 * mean:.1f} ± {100 * error:.1f} %"
-        table.append((_name(r), within, f"{r['correlation']:.2f}"))
+        uniform = f"{r['uniform']:.2f}" if "uniform" in r else ""
+        table.append((_name(r), within, f"{r['correlation']:.2f}", uniform))
     return lines(table)
 
 
@@ -68,9 +85,15 @@ def restoring(document: Found | None, arguments: str) -> str:
     kind, data = arguments.split()
     rows = list((document or {}).get(data, {}).values())
     order = list(MASKS)
-    rows.sort(key=lambda r: order.index(r["kind"]) + 1 if r["kind"] in order else r["kind"])
+    rows.sort(
+        key=lambda r: (
+            r["drawn"],
+            order.index(r["kind"]) + 1 if r["kind"] in order else r["kind"],
+        )
+    )
     if kind in ("denoising", "inpainting"):
-        rows = [r for r in rows if (r["kind"] in MASKS) == (kind == "inpainting")]
+        wanted = kind == "inpainting"
+        rows = [r for r in rows if (r["kind"] in MASKS) == wanted and not r["drawn"]]
     return TABLES[kind](rows) if rows else MISSING
 
 
@@ -91,4 +114,5 @@ def _percent(share: float) -> str:
 
 
 def _name(row: Found) -> str:
-    return MASKS.get(row["kind"]) or f"σ = {row['sigma']:g}"
+    name = MASKS.get(row["kind"]) or f"σ = {row['sigma']:g}"
+    return f"{name}, drawn by the flow" if row["drawn"] else name

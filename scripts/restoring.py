@@ -3,8 +3,9 @@
     python scripts/restoring.py [RUN] [--pictures 24]          `digits-glow` (the shipped one) by default
 
 RUN: a run folder of a flow over pictures; they are the first ones of its test data, and what is tuned is tuned on its
-validation data. PSNR takes the range of the levels as the peak, and for inpainting the hidden pixels alone. A row that
-is stored with the same settings is not repeated. Needs scikit-image.
+validation data. Rows named drawn- are of pictures that the flow drew itself, and test the draws alone. PSNR takes the
+range of the levels as the peak, and for inpainting the hidden pixels alone. A row that is stored with the same settings
+is not repeated. Needs scikit-image.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from stored import IMAGES, provenance, read, write
 NOISES = (0.125, 0.25, 0.375)
 """Deviations of the noise, in parts of the range of levels."""
 MASKS = ("centre", "half", "random")
+SIMULATED = (0.25, "half")
+"""Kinds that are also measured with pictures that the flow drew itself."""
 WEIGHTS = tuple(0.02 * 2 ** (i / 2) for i in range(16))
 """Of total variation, tried on validation pictures."""
 COVERED = 0.9
@@ -102,43 +105,107 @@ def mean_error(values: Any) -> list[float]:
     return [values.mean().item(), (values.std() / len(values) ** 0.5).item()]
 
 
-def calibration(found: Any, x: Any, where: Any) -> Row:
-    """How often the central intervals of the draws hold the truth, and whether deviations follow errors.
-
-    The truth is an integer, and draws are real numbers: it gets the uniform noise of its bin.
-    """
+def calibration(found: Any, truth: Any, where: Any) -> Row:
+    """How often central intervals of the draws hold the truth, real numbers, and whether deviations follow errors."""
     import torch
 
-    truth = x + torch.rand(x.shape, generator=torch.Generator().manual_seed(3)) - 0.5
     edge = (1 - COVERED) / 2
     ends = torch.tensor([edge, 1 - edge])
     # Picture by picture: quantile refuses large tensors.
     low, high = torch.stack(
-        [found.draws[:, :, i].flatten(0, 1).quantile(ends, dim=0) for i in range(len(x))], 1
+        [found.draws[:, :, i].flatten(0, 1).quantile(ends, dim=0) for i in range(len(truth))], 1
     )
     inside = ((low <= truth) & (truth <= high) & where).flatten(1).sum(1) / where.flatten(1).sum(1)
-    pairs = torch.stack((found.deviation[where], (found.mean - x).abs()[where]))
+    pairs = torch.stack((found.deviation[where], (found.mean - truth).abs()[where]))
     return {"coverage": mean_error(inside), "correlation": torch.corrcoef(pairs)[0, 1].item()}
+
+
+def in_bins(x: Any) -> Any:
+    """Integers as the real numbers that draws are: each gets the uniform noise of its bin."""
+    import torch
+
+    return x + torch.rand(x.shape, generator=torch.Generator().manual_seed(3)) - 0.5
+
+
+def from_model(flow: Any, n: int, levels: int) -> Any:
+    """Draws of the flow as real numbers, of which the integers are the nearest; those within all levels."""
+    import torch
+
+    generator, kept, count = torch.Generator().manual_seed(4), [], 0
+    with torch.no_grad():
+        while count < n:
+            x = flow.continuous.sample((4 * n,), generator=generator)
+            kept.append(x[((x > 0) & (x < levels)).flatten(1).all(1)])
+            count += len(kept[-1])
+    return torch.cat(kept)[:n] - 0.5
+
+
+def observed(kind: float | str, x: Any, peak: float) -> tuple[Any, Any, Any]:
+    """What is to be found [n, ...], what is seen of pictures, and its deviations."""
+    import torch
+
+    if isinstance(kind, str):
+        where = hidden(kind, x)
+        return where, x, torch.where(where, math.inf, 0.0)
+    return torch.ones_like(x, dtype=torch.bool), noisy(x, kind * peak, 0), kind * peak
+
+
+def sampled(flow: Any, y: Any, sigma: Any, settings: Row) -> tuple[Any, Row]:
+    """Draws, and what they are worth."""
+    import torch
+
+    from diffeo.applications import posterior
+
+    chosen = {k: settings[k] for k in ("chains", "draws", "warmup", "temperatures", "leapfrog")}
+    clock = time.perf_counter()
+    found = posterior(flow, y, sigma, generator=torch.Generator().manual_seed(0), **chosen)
+    return found, {
+        "seconds": time.perf_counter() - clock,
+        "converged": found.converged.double().mean().item(),
+        "rhat": found.rhat.quantile(torch.tensor([0.5, 0.9, 1.0]).to(found.rhat)).tolist(),
+        "effective": found.effective.quantile(
+            torch.tensor([0.5, 0.1, 0.0]).to(found.effective)
+        ).tolist(),
+        "accepted": found.accepted.mean().item(),
+        "exchanged": found.exchanged.mean().item(),
+        "by_picture": {"rhat": found.rhat.tolist(), "effective": found.effective.tolist()},
+    }
+
+
+def simulated(flow: Any, data: Any, kind: float | str, settings: Row) -> tuple[Row, None]:
+    """A row for pictures that the flow drew: intervals and ranks are then right if the draws are.
+
+    Talts and others, Validating Bayesian inference algorithms with simulation-based calibration, 2018,
+    arXiv:1804.06788; the ranks are those of the sum of what was to be found, one of each picture.
+    """
+    from scipy.stats import kstest
+
+    truth = from_model(flow, settings["pictures"], data.levels)
+    where, y, sigma = observed(kind, truth.round(), data.levels - 1.0)
+    found, row = sampled(flow, y, sigma, settings)
+    sums = (found.draws * where).flatten(3).sum(-1).flatten(0, 1)
+    ranks = (sums < (truth * where).flatten(1).sum(1)).double().mean(0)
+    told = {"ranks": ranks.tolist(), "uniform": float(kstest(ranks.numpy(), "uniform").pvalue)}
+    deviation = 0.0 if isinstance(kind, str) else sigma
+    row = {"kind": kind, "drawn": True, "sigma": deviation} | row | told
+    return row | calibration(found, truth, where), None
 
 
 def measured(flow: Any, data: Any, kind: float | str, settings: Row) -> tuple[Row, list[Any]]:
     """A row: a noise level or a mask; and the columns of its figure."""
     import torch
 
-    from diffeo.applications import most_likely, posterior
+    from diffeo.applications import most_likely
 
     x = data.test[: settings["pictures"]].float()
     peak = data.levels - 1.0
+    where, y, sigma = observed(kind, x, peak)
     estimates: dict[str, Any] = {}
     more: Row = {}
     if isinstance(kind, str):
-        where, y, deviation = hidden(kind, x), x, 0.0
-        sigma: Any = torch.where(where, math.inf, 0.0)
         estimates["biharmonic"] = biharmonic(x, where, peak)
         estimates["mean of training pictures"] = data.train.float().mean(0).expand_as(x)
     else:
-        deviation = sigma = kind * peak
-        where, y = torch.ones_like(x, dtype=torch.bool), noisy(x, sigma, 0)
         valid = data.validation[:64].float()
         score = {
             w: psnr(variation(noisy(valid, sigma, 1), w, peak), valid, valid == valid, peak).mean()
@@ -150,31 +217,22 @@ def measured(flow: Any, data: Any, kind: float | str, settings: Row) -> tuple[Ro
     clock = time.perf_counter()
     best = most_likely(flow, y, sigma, steps=settings["steps"])
     more["map_seconds"] = time.perf_counter() - clock
-    chosen = {k: settings[k] for k in ("chains", "draws", "warmup", "leapfrog")}
-    clock = time.perf_counter()
-    found = posterior(flow, y, sigma, generator=torch.Generator().manual_seed(0), **chosen)
-    more["seconds"] = time.perf_counter() - clock
+    found, told = sampled(flow, y, sigma, settings)
     estimates |= {"posterior mean": found.mean, "most likely": best}
     row = {
         "kind": kind,
-        "sigma": deviation,
+        "drawn": False,
+        "sigma": 0.0 if isinstance(kind, str) else sigma,
         "psnr": {k: mean_error(psnr(v, x, where, peak)) for k, v in estimates.items()},
-        "converged": found.converged.double().mean().item(),
-        "rhat": found.rhat.quantile(torch.tensor([0.5, 0.9, 1.0]).to(found.rhat)).tolist(),
-        "effective": found.effective.quantile(
-            torch.tensor([0.5, 0.1, 0.0]).to(found.effective)
-        ).tolist(),
-        "accepted": found.accepted.mean().item(),
-        "by_picture": {"rhat": found.rhat.tolist(), "effective": found.effective.tolist()},
     }
     gap = psnr(found.mean, x, where, peak) - psnr(
         estimates["biharmonic" if isinstance(kind, str) else "total variation"], x, where, peak
     )
     row["gain"] = mean_error(gap)
-    observed = torch.where(where, peak / 2, x) if isinstance(kind, str) else y
+    seen = torch.where(where, peak / 2, x) if isinstance(kind, str) else y
     pasted = [torch.where(where, v, x) for v in (best, found.mean, *found.draws[:3, -1])]
-    columns = [observed, *pasted, 2 * found.deviation, x]
-    return row | more | calibration(found, x, where), columns
+    columns = [seen, *pasted, 2 * found.deviation * where, x]
+    return row | told | more | calibration(found, in_bins(x), where), columns
 
 
 def main() -> None:
@@ -182,11 +240,12 @@ def main() -> None:
     parser.add_argument("run", nargs="?", default="digits-glow")
     parser.add_argument("--pictures", type=int, default=24)
     parser.add_argument("--chains", type=int, default=4)
-    parser.add_argument("--draws", type=int, default=160)
-    parser.add_argument("--warmup", type=int, default=60)
-    parser.add_argument("--leapfrog", type=int, default=10)
+    parser.add_argument("--draws", type=int, default=250)
+    parser.add_argument("--warmup", type=int, default=100)
+    parser.add_argument("--temperatures", type=int, default=8)
+    parser.add_argument("--leapfrog", type=int, default=8)
     parser.add_argument("--steps", type=int, default=200, help="of Adam, for the most likely")
-    parser.add_argument("--rows", nargs="+", help="some of them: 0.125 ... centre ...")
+    parser.add_argument("--rows", nargs="+", help="some of them: 0.125 ... centre ... drawn-half")
     parser.add_argument("--as", dest="name", help="name in the results instead of the data's")
     arguments = vars(parser.parse_args())
     import torch
@@ -198,21 +257,23 @@ def main() -> None:
     data_name, flow, data = opened(run)
     name = name or data_name
     settings = arguments | {"run": Path(run).name}
-    for kind in (*NOISES, *MASKS):
-        key = str(kind)
+    todo: dict[str, tuple[Any, float | str]] = {str(k): (measured, k) for k in (*NOISES, *MASKS)}
+    todo |= {f"drawn-{k}": (simulated, k) for k in SIMULATED}
+    for key, (measure, kind) in todo.items():
         if rows and key not in rows:
             continue
         stored = read("restoring").get(name, {})
         if stored.get(key, {}).get("settings") == settings:
             continue
-        row, columns = measured(flow, data, kind, settings)
+        row, columns = measure(flow, data, kind, settings)
         print(key, {k: v for k, v in row.items() if k != "by_picture"}, flush=True)
-        sheet = torch.stack([c[:SHOWN] for c in columns], 1).flatten(0, 1)
-        scaling = Scaling(0.0, data.levels - 1.0)
-        word = key if isinstance(kind, str) else f"noise-{1000 * kind:.0f}"
-        (IMAGES / f"restoring-{name}-{word}.png").write_bytes(
-            image_grid(sheet, scaling, len(columns), cell=CELL)
-        )
+        if columns:
+            sheet = torch.stack([c[:SHOWN] for c in columns], 1).flatten(0, 1)
+            scaling = Scaling(0.0, data.levels - 1.0)
+            word = key if isinstance(kind, str) else f"noise-{1000 * kind:.0f}"
+            (IMAGES / f"restoring-{name}-{word}.png").write_bytes(
+                image_grid(sheet, scaling, len(columns), cell=CELL)
+            )
         found = stored | {key: row | {"settings": settings}}
         command = "python scripts/restoring.py"
         write("restoring", read("restoring") | provenance(command) | {name: found})

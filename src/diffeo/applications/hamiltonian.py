@@ -1,98 +1,154 @@
-"""Hamiltonian Monte Carlo on many targets side by side, several chains each."""
+"""Hamiltonian Monte Carlo at several temperatures side by side, with exchanges between them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-Energy = Callable[[Tensor], tuple[Tensor, Tensor]]
-ACCEPTANCE = 0.7
+Parts = Callable[[Tensor], tuple[Tensor, Tensor]]
+ACCEPTANCE = 0.8
+
+
+class _State(NamedTuple):
+    """Where chains are, what -log of prior and likelihood are there, and their slopes."""
+
+    u: Tensor
+    prior: Tensor
+    misfit: Tensor
+    prior_slope: Tensor
+    misfit_slope: Tensor
 
 
 class Hamiltonian:
-    """Chains z [chains, n, d] that do not know of each other, the chains of one column having one target.
+    """Chains u [chains, rungs, n, d] of n targets exp(-prior - power misfit), the power rising with the rung.
 
-    Trajectories have a random number of steps up to `leapfrog`. Neal, MCMC using Hamiltonian dynamics, 2012,
-    arXiv:1206.1901.
+    parts: u [..., n, d] to prior and misfit [..., n]. power: [rungs, n]. Steps have the diagonal metric E[slope^2],
+    which under the target is its mean curvature; trajectories have a random number of steps, from half of `leapfrog`.
+    Neal, MCMC using Hamiltonian dynamics, 2012, arXiv:1206.1901.
     """
 
-    def __init__(self, z: Tensor, leapfrog: int, generator: torch.Generator | None) -> None:
-        self.z, self.leapfrog, self.generator = z, leapfrog, generator
-        self.log_step = torch.full_like(z[0, :, 0], math.log(0.3))
-
-    def aim(self, energy: Energy, metric: Tensor) -> None:
-        """From now on draw from exp(-energy), with momenta of the covariance `metric` [n, d, d]; steps adapt anew.
-
-        energy: z to the energies [chains, n] and x [chains, n, ...], which is kept beside z.
-        """
-        self.energy = energy
-        # In float64: what is well known and what is not may differ by orders of magnitude.
-        upper = torch.linalg.cholesky(metric.double()).mT
-        identity = torch.eye(upper.shape[-1], dtype=upper.dtype, device=upper.device)
-        # root root^T is the inverse of the metric: z = root w, and w has unit mass.
-        root = torch.linalg.solve_triangular(upper, identity.expand_as(upper), upper=True)
-        self.root = root.to(self.z.dtype)
-        self.value, self.slope, self.x = self._at(self.z)
-        # Dual averaging, Hoffman and Gelman, 2014, arXiv:1111.4246, with its constants.
-        self.target = self.log_step + math.log(3.0)
-        self.error, self.average = torch.zeros_like(self.target), torch.zeros_like(self.target)
-        self.adapted = 0
+    def __init__(
+        self,
+        u: Tensor,
+        parts: Parts,
+        power: Tensor,
+        *,
+        leapfrog: int,
+        generator: torch.Generator | None,
+    ) -> None:
+        self.parts, self.power, self.leapfrog, self.generator = parts, power, leapfrog, generator
+        self.state = self._at(u)
+        self.curvature = self._slope(self.state).square().mean(0)
+        self.log_step = torch.full_like(power, math.log(0.2))
+        self.adapted = self.swaps = 0
 
     def adapt(self) -> None:
-        """A proposal for every chain; the step size of their target goes towards an acceptance of 0.7."""
+        """A proposal for every chain; step sizes go towards an acceptance of 0.8, and the metric follows the slopes."""
         chance, _ = self._propose()
         self.adapted += 1
-        self.error += (ACCEPTANCE - chance.mean(0) - self.error) / (self.adapted + 10)
-        self.log_step = self.target - self.adapted**0.5 / 0.05 * self.error
-        self.average += self.adapted**-0.75 * (self.log_step - self.average)
-
-    def settle(self) -> None:
-        """Take the step sizes that `adapt` found."""
-        if self.adapted:
-            self.log_step = self.average
+        self.log_step = self.log_step + self.adapted**-0.5 * (chance.mean(0) - ACCEPTANCE)
+        square = self._slope(self.state).square().mean(0)
+        # Over about the last quarter of the steps: powers have risen since.
+        self.curvature = self.curvature + (square - self.curvature) / (1 + self.adapted / 4)
 
     def step(self) -> Tensor:
-        """A proposal for every chain; [chains, n], 1 where it was taken."""
-        return self._propose()[1].to(self.z.dtype)
+        """A proposal for every chain; [chains, rungs, n], 1 where it was taken."""
+        return self._propose()[1].to(self.power.dtype)
 
-    def _at(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def renew(self, u: Tensor) -> Tensor:
+        """Draws of the prior, [chains, n, d], proposed to the lowest rung; the chance of each, [chains, n]."""
+        new = self._at(u[:, None])
+        old = _State(*(part[:, :1] for part in self.state))
+        chance = _chance(self.power[:1] * (old.misfit - new.misfit))
+        lowest = _where(self._uniform(chance) < chance, new, old)
+        self.state = _State(
+            *(torch.cat((a, b[:, 1:]), 1) for a, b in zip(lowest, self.state, strict=True))
+        )
+        return chance[:, 0]
+
+    def exchange(self) -> Tensor:
+        """Neighbouring rungs may exchange their chains, even and odd pairs in turn; chances [chains, pairs, n].
+
+        Syed and others, Non-reversible parallel tempering, 2022, arXiv:1905.02939.
+        """
+        rungs = len(self.power)
+        low = torch.arange(self.swaps % 2, rungs - 1, 2, device=self.power.device)
+        self.swaps += 1
+        power, misfit = self.power, self.state.misfit
+        chance = _chance((power[low + 1] - power[low]) * (misfit[:, low + 1] - misfit[:, low]))
+        taken = (self._uniform(chance) < chance).long()
+        order = torch.arange(rungs, device=low.device)[None, :, None].repeat(
+            len(misfit), 1, misfit.shape[2]
+        )
+        order[:, low] += taken
+        order[:, low + 1] -= taken
+        self.state = _State(
+            *(
+                part.gather(1, order if part.ndim == 3 else order[..., None].expand_as(part))
+                for part in self.state
+            )
+        )
+        return chance
+
+    def _at(self, u: Tensor) -> _State:
         with torch.enable_grad():
-            z = z.detach().requires_grad_()
-            value, x = self.energy(z)
-            (slope,) = torch.autograd.grad(value.sum(), z)
-        return value.detach(), slope, x.detach()
+            u = u.detach().requires_grad_()
+            prior, misfit = self.parts(u)
+            (misfit_slope,) = torch.autograd.grad(misfit.sum(), u, retain_graph=True)
+            (prior_slope,) = torch.autograd.grad(prior.sum(), u)
+        return _State(u.detach(), prior.detach(), misfit.detach(), prior_slope, misfit_slope)
 
-    def _uniform(self) -> Tensor:
-        rows = self.z[..., 0]
+    def _energy(self, state: _State) -> Tensor:
+        return state.prior + self.power * state.misfit
+
+    def _slope(self, state: _State) -> Tensor:
+        return state.prior_slope + self.power[..., None] * state.misfit_slope
+
+    def _uniform(self, like: Tensor) -> Tensor:
         return torch.rand(
-            rows.shape, generator=self.generator, dtype=rows.dtype, device=rows.device
+            like.shape, generator=self.generator, dtype=like.dtype, device=like.device
         )
 
     def _propose(self) -> tuple[Tensor, Tensor]:
         """The chance of each proposal, and whether it was taken."""
-        z, value, slope, x = self.z, self.value, self.slope, self.x
-        p = torch.randn(z.shape, generator=self.generator, dtype=z.dtype, device=z.device)
-        before = value + 0.5 * p.square().sum(-1)
+        new = old = self.state
+        p = torch.randn(
+            old.u.shape, generator=self.generator, dtype=old.u.dtype, device=old.u.device
+        )
+        before = self._energy(old) + 0.5 * p.square().sum(-1)
         # A chain in a narrow place goes on by the shorter ones.
-        factor = 0.5 + self._uniform()
-        step = (factor * self.log_step.exp())[..., None]
-        for _ in range(int(torch.randint(1, self.leapfrog + 1, (), generator=self.generator))):
-            p = p - 0.5 * step * torch.einsum("nij,cni->cnj", self.root, slope)
-            z = z + step * torch.einsum("nij,cnj->cni", self.root, p)
-            value, slope, x = self._at(z)
-            p = p - 0.5 * step * torch.einsum("nij,cni->cnj", self.root, slope)
-        after = value + 0.5 * p.square().sum(-1)
-        # A trajectory that left all numbers is refused.
-        chance = (before - after).nan_to_num(nan=-math.inf).clamp(max=0.0).exp()
-        taken = self._uniform() < chance
-        self.z = torch.where(taken[..., None], z, self.z)
-        self.slope = torch.where(taken[..., None], slope, self.slope)
-        self.value = torch.where(taken, value, self.value)
-        self.x = torch.where(taken.reshape(*taken.shape, *[1] * (x.ndim - 2)), x, self.x)
+        factor = 0.6 + 0.8 * self._uniform(old.prior)
+        tiny = torch.finfo(p.dtype).tiny
+        step = (factor * self.log_step.exp())[..., None] * self.curvature.clamp(min=tiny).rsqrt()
+        shortest = (self.leapfrog + 1) // 2
+        for _ in range(
+            int(torch.randint(shortest, self.leapfrog + 1, (), generator=self.generator))
+        ):
+            p = p - 0.5 * step * self._slope(new)
+            new = self._at(new.u + step * p)
+            p = p - 0.5 * step * self._slope(new)
+        chance = _chance(before - self._energy(new) - 0.5 * p.square().sum(-1))
+        taken = self._uniform(chance) < chance
+        self.state = _where(taken, new, old)
         return chance, taken
+
+
+def _chance(gain: Tensor) -> Tensor:
+    """min(1, e^gain), and 0 for what has left all numbers."""
+    return gain.nan_to_num(nan=-math.inf).clamp(max=0.0).exp()
+
+
+def _where(taken: Tensor, new: _State, old: _State) -> _State:
+    return _State(
+        *(
+            torch.where(taken if a.ndim == 3 else taken[..., None], a, b)
+            for a, b in zip(new, old, strict=True)
+        )
+    )
 
 
 __all__ = ["Hamiltonian"]

@@ -8,41 +8,38 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from ..errors import InputError, ShapeError
 from ..flow import Flow
 from .diagnostics import effective_size, split_rhat
 from .hamiltonian import Hamiltonian
+from .tables import flow_levels
 
 CENTRE = 0.5
 """Of a bin: integers k stand for [k, k + 1) under a dequantizer."""
 BIN = 1 / math.sqrt(12)
 """The standard deviation of real numbers within their bin."""
 RHAT, EFFECTIVE = 1.05, 100
-RUNG = 4
-"""Between powers of the likelihood in the warm-up."""
-ROWS = 1024
-"""At once, for Jacobians."""
-JACOBIANS = 512
-"""Times latents: how many chains have theirs averaged, four of 128 latents, or one of many."""
 
 
 @dataclass(frozen=True)
 class Posterior:
     """Draws [chains, draws, n, *event_shape] of restored events, in the units of the data.
 
-    rhat, effective: of every picture, the worst of its entries, [n]; accepted: share of the proposals, [n].
+    rhat, effective: of every picture, the worst of its entries, [n]; accepted: share of the proposals, [n];
+    exchanged: share of the exchanges between temperatures, where it is least, [n]; 1 with one temperature.
     """
 
     draws: Tensor
     rhat: Tensor
     effective: Tensor
     accepted: Tensor
+    exchanged: Tensor
 
     @property
     def mean(self) -> Tensor:
@@ -70,32 +67,32 @@ def most_likely(
     lr: float = 0.05,
     start: Tensor | None = None,
 ) -> Tensor:
-    """argmax_x log p(x) - |y - x|^2 / (2 sigma^2), [n, *event_shape], by Adam on the latents, in float.
+    """argmax_x log p(x) - |y - x|^2 / (2 sigma^2), [n, *event_shape], by Adam, in float.
 
     y: [n, *event_shape], what was observed. sigma: deviation of the noise in units of the data, for every entry,
     infinite where y says nothing (its values there do not matter). For integer data the deviation of a bin, 1 / 12^1/2,
-    is added to it (in squares), so that 0 stands for what is known. start: pictures to begin at; the mean latent by
-    default. Raises ShapeError or InputError for what does not fit.
+    is added to it (in squares), so that 0 stands for what is known. start: pictures to begin at; that of the mean
+    latent by default. Raises ShapeError or InputError for what does not fit.
     """
     problem = _Problem(flow, y, sigma, context)
-    z = problem.middle() if start is None else problem.encode(start)
-    z.requires_grad_()
-    optimizer = torch.optim.Adam([z], lr=lr)
+    mean = problem.prior_draws(1, None, temperature=0)
+    u = problem.inward(mean if start is None else problem.centred(start)[None])
+    u.requires_grad_()
+    optimizer = torch.optim.Adam([u], lr=lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1))
-    best, lowest = z.detach().clone(), torch.full_like(z[..., 0].detach(), math.inf)
+    best, lowest = u.detach().clone(), torch.full_like(u[..., 0].detach(), math.inf)
     with torch.enable_grad():
         for _ in range(steps):
-            x, ladj = problem.decode(z)
-            value = problem.misfit(x) - problem.prior(z) + ladj
+            x, _ = problem.outward(u)
+            value = problem.misfit(x) - problem.log_prob(x)
             better = value.detach() < lowest
-            best = torch.where(better[..., None], z.detach(), best)
+            best = torch.where(better[..., None], u.detach(), best)
             lowest = torch.where(better, value.detach(), lowest)
             optimizer.zero_grad()
-            z.grad = torch.autograd.grad(value.sum(), z)[0]
+            u.grad = torch.autograd.grad(value.sum(), u)[0]
             optimizer.step()
             schedule.step()
-    with torch.no_grad():
-        return problem.in_units(problem.decode(best)[0])[0]
+    return problem.in_units(best)[0]
 
 
 def posterior(
@@ -106,54 +103,74 @@ def posterior(
     context: Any = None,
     chains: int = 4,
     draws: int = 250,
-    warmup: int = 250,
-    leapfrog: int = 10,
-    start: Tensor | None = None,
+    warmup: int = 100,
+    temperatures: int = 8,
+    leapfrog: int = 8,
     generator: torch.Generator | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Posterior:
-    """Draws from p(x | y) by Hamiltonian Monte Carlo on the latents, whose prior is the base.
+    """Draws from p(x | y) by tempered Hamiltonian Monte Carlo, integers through x = levels / (1 + e^-u).
 
-    y, sigma, start: as for `most_likely`; without a start, chains begin at draws of the prior, and the likelihood comes
-    in by powers below one. The momenta of a picture have the covariance I + J^T J / sigma^2, J = dx/dz, the mean over
-    some of its chains, and its step size is set for an acceptance of 0.7; both are found in the warm-up.
-    Trajectories have a random number of steps up to `leapfrog`. progress: called with the steps done and their number.
-    Neal, MCMC using Hamiltonian dynamics, 2012, arXiv:1206.1901. Raises ShapeError or InputError for what does not fit.
+    y, sigma: as for `most_likely`. Each chain is a ladder of `temperatures`, rungs whose likelihood has powers from
+    nearly 0 to 1; the lowest takes in fresh draws of the prior, neighbours exchange theirs, and draws of the highest
+    are kept. Chains begin at draws of the prior and know nothing of each other. In the warm-up the powers rise to their
+    places, and step sizes and metrics are found. Trajectories have up to `leapfrog` steps. progress: called with the
+    steps done and their number. Raises ShapeError or InputError for what does not fit.
     """
-    if min(chains, draws // 4, warmup + 1, leapfrog) < 1:
+    if min(chains, draws // 4, warmup + 1, temperatures, leapfrog) < 1:
         raise InputError(
-            f"posterior needs a chain, four draws and a step at least, got {chains}, {draws} and {leapfrog}"
+            "posterior needs a chain, four draws, a temperature and a step at least, "
+            f"got {chains}, {draws}, {temperatures} and {leapfrog}"
         )
     problem = _Problem(flow, y, sigma, context)
-    z = problem.noise(chains, generator)
-    if start is not None:
-        # Chains that begin in different places are what R-hat compares.
-        z = problem.encode(start) + 0.3 * z
-    sampler = Hamiltonian(z, leapfrog, generator)
+    u = problem.prior_draws(chains * temperatures, generator)
+    # Draws out of range begin at its edge.
+    u = problem.inward(u).unflatten(0, (chains, temperatures))
+    first, ladder = problem.powers(u, temperatures)
+    sampler = Hamiltonian(
+        u, problem.parts, ladder.clamp(max=first), leapfrog=leapfrog, generator=generator
+    )
+
+    tempered = temperatures > 1
+    chances = torch.zeros_like(ladder) if tempered else torch.full_like(ladder, draws / 2)
+
+    def exchange() -> None:
+        fresh = sampler.renew(problem.inward(problem.prior_draws(chains, generator), inside=False))
+        chances[0] += fresh.mean(0) / 2
+        between = sampler.exchange().mean(0)
+        # Of the rungs that took part this time, the upper ones.
+        chances[2 - sampler.swaps % 2 :: 2][: len(between)] += between
+
     tell = progress or (lambda done, total: None)
-    done = 0
-    for power, length in problem.stages(z, warmup):
-        sampler.aim(problem.energy(power), problem.metric(sampler.z, power))
-        for _ in range(length):
-            sampler.adapt()
-            done += 1
-            tell(done, warmup + draws)
-        sampler.settle()
-    kept, accepted = [], torch.zeros_like(z[..., 0])
-    for _ in range(draws):
-        accepted += sampler.step()
-        kept.append(problem.in_units(sampler.x))
-        done += 1
-        tell(done, warmup + draws)
+    for i in range(warmup):
+        sampler.power = torch.minimum(ladder, first ** (1 - min(1.0, 2 * (i + 1) / warmup)))
+        sampler.adapt()
+        if tempered:
+            exchange()
+        tell(i + 1, warmup + draws)
+    sampler.power = ladder
+    if tempered:
+        chances.zero_()
+    kept, accepted = [], torch.zeros_like(ladder)
+    for i in range(draws):
+        accepted += sampler.step().mean(0)
+        if tempered:
+            exchange()
+        kept.append(problem.in_units(sampler.state.u[:, -1]))
+        tell(warmup + i + 1, warmup + draws)
     found = torch.stack(kept, 1)
     flat = found.flatten(3)
     return Posterior(
-        found, split_rhat(flat).amax(-1), effective_size(flat).amin(-1), accepted.mean(0) / draws
+        found,
+        split_rhat(flat).amax(-1),
+        effective_size(flat).amin(-1),
+        accepted[-1] / draws,
+        chances.amin(0) / (draws / 2),
     )
 
 
 class _Problem:
-    """p(z) and N(y; x(z), sigma^2) of n pictures, for latents z [k, n, d], any k of them for each picture."""
+    """p(x) and N(y; x, sigma^2) of n pictures; x = u, or levels / (1 + e^-u) for integers; u [..., n, d]."""
 
     def __init__(self, flow: Flow, y: Tensor, sigma: Any, context: Any) -> None:
         if tuple(y.shape[1:]) != flow.event_shape or not len(y):
@@ -161,6 +178,7 @@ class _Problem:
                 f"this flow restores pictures [n, {', '.join(map(str, flow.event_shape))}], got {tuple(y.shape)}"
             )
         self.n, self.context, self.discrete = len(y), context, flow.discrete
+        self.levels = flow_levels(flow)
         self.flow = flow.frozen().continuous
         self.like: dict[str, Any] = {"dtype": flow.dtype, "device": flow.device}
         deviation = torch.as_tensor(sigma, **self.like).expand(y.shape).flatten(1)
@@ -172,89 +190,60 @@ class _Problem:
             )
         self.weight = deviation.reciprocal()
         self.known = self.weight > 0
-        self.y = torch.where(self.known, self._centred(y).flatten(1), 0)
-        self._rows: dict[int, Any] = {}
-
-    def noise(self, k: int, generator: torch.Generator | None) -> Tensor:
-        """Draws of the base, [k, n, d]."""
-        d = math.prod(self.flow.latent_shape)
-        with torch.no_grad():
-            z = self.flow.base.sample(k * self.n, self.rows(k), generator=generator)
-        return z.reshape(k, self.n, d)
-
-    def middle(self) -> Tensor:
-        """Zero, [1, n, d]."""
-        return torch.zeros(1, self.n, math.prod(self.flow.latent_shape), **self.like)
-
-    def rows(self, k: int) -> Any:
-        """The context of k latents for each picture."""
-        if k not in self._rows:
-            with torch.no_grad():
-                self._rows[k] = self.flow._sample_rows((k,), self.context, (self.n,))[2]
-        return self._rows[k]
-
-    def encode(self, x: Tensor) -> Tensor:
-        """The latents of pictures, [1, n, d]."""
-        with torch.no_grad():
-            return self.flow.encode(self._centred(x), self.context).detach().flatten(1)[None]
-
-    def decode(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """x [k, n, *event_shape] and log|dx/dz| [k, n]."""
-        rows = z.reshape(-1, *self.flow.latent_shape)
-        x, ladj = self.flow.transform.inverse(rows, self.rows(len(z)))
-        return x.unflatten(0, z.shape[:2]), ladj.reshape(z.shape[:2])
-
-    def prior(self, z: Tensor) -> Tensor:
-        rows = z.reshape(-1, *self.flow.latent_shape)
-        log_p: Tensor = self.flow.base.log_prob(rows, self.rows(len(z)))
-        return log_p.reshape(z.shape[:2])
-
-    def misfit(self, x: Tensor) -> Tensor:
-        return 0.5 * (self.weight * (self.y - x.flatten(2))).square().sum(-1)
-
-    def energy(self, power: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-        """-log of p(z) times the likelihood to a power [n], and x."""
-
-        def energy(z: Tensor) -> tuple[Tensor, Tensor]:
-            x, _ = self.decode(z)
-            return power * self.misfit(x) - self.prior(z), x
-
-        return energy
+        self.y = torch.where(self.known, self.centred(y).flatten(1), 0)
 
     @torch.no_grad()
-    def stages(self, z: Tensor, length: int) -> list[tuple[Tensor, int]]:
-        """Powers of the likelihood, rising to one from what the misfit at z asks for, and the steps under each."""
+    def prior_draws(
+        self, k: int, generator: torch.Generator | None, *, temperature: float = 1.0
+    ) -> Tensor:
+        """x of the flow alone, [k, n, *event_shape]; that of the mean latent at temperature 0."""
+        return self.flow.sample(
+            k, self.context, temperature, generator=generator, batch_shape=(self.n,)
+        )
+
+    def inward(self, x: Tensor, *, inside: bool = True) -> Tensor:
+        """u of x, [..., n, d]; what is out of the range of levels becomes its edge, or no number unless `inside`."""
+        x = x.flatten(-len(self.flow.event_shape))
+        if self.levels is None:
+            return x
+        share = x / self.levels
+        return torch.logit(share.clamp(1e-3, 1 - 1e-3) if inside else share)
+
+    def outward(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """x [..., n, d] and log|dx/du| [..., n]."""
+        if self.levels is None:
+            return u, torch.zeros_like(u[..., 0])
+        ladj = math.log(self.levels) + logsigmoid(u) + logsigmoid(-u)
+        return self.levels * u.sigmoid(), ladj.sum(-1)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """[..., n]."""
+        return self.flow.log_prob(x.unflatten(-1, self.flow.event_shape), self.context)
+
+    def misfit(self, x: Tensor) -> Tensor:
+        return 0.5 * (self.weight * (self.y - x)).square().sum(-1)
+
+    def parts(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """-log p(u), and the misfit."""
+        x, ladj = self.outward(u)
+        return -self.log_prob(x) - ladj, self.misfit(x)
+
+    def powers(self, u: Tensor, rungs: int) -> tuple[Tensor, Tensor]:
+        """What the misfit at draws of the prior asks for, [n], and powers from there to one, [rungs, n]."""
         expected = 0.5 * self.known.sum(-1)
-        first = (expected / self.misfit(self.decode(z)[0]).mean(0)).clamp(max=1.0)
-        rungs = math.ceil(math.log(1 / max(first.min().item(), 1e-6), RUNG))
-        powers = [first ** (1 - i / rungs) for i in range(rungs)] + [torch.ones_like(first)] * 2
-        # Half of the steps, in two parts, are under the posterior itself.
-        ends = [length * i // (2 * rungs) for i in range(rungs + 1)] if rungs else [0]
-        ends += [(ends[-1] + length) // 2, length]
-        return [(p, b - a) for p, (a, b) in zip(powers, pairwise(ends), strict=True)]
+        misfit = self.misfit(self.outward(u)[0]).flatten(0, -2).mean(0)
+        first = (expected / misfit.clamp(min=1e-6)).clamp(1e-6, 1.0)
+        share = (
+            torch.linspace(0, 1, rungs, **self.like) if rungs > 1 else torch.ones(1, **self.like)
+        )
+        return first, first ** (1 - share[:, None])
 
-    def metric(self, z: Tensor, power: Tensor) -> Tensor:
-        """I + power J^T J / sigma^2, J = dx/dz, the mean over some of the chains: its curvature to first order."""
-        z = z[: max(1, JACOBIANS // z.shape[-1])]
-        k, n, d = z.shape
-        total = torch.zeros(n, d, d, **self.like)
-        outputs = self.known.any(0).nonzero()[:, 0]
-        for some in outputs.split(max(1, ROWS // (k * n))):
-            with torch.enable_grad():
-                many = z.detach().repeat(len(some), 1, 1).requires_grad_()
-                x = self.decode(many)[0].flatten(2).unflatten(0, (len(some), k))
-                one = x.gather(-1, some[:, None, None, None].expand(-1, k, n, 1))
-                (slope,) = torch.autograd.grad(one.sum(), many)
-            slope = slope.unflatten(0, (len(some), k)) * self.weight.mT[some][:, None, :, None]
-            total += torch.einsum("skni,sknj->nij", slope, slope)
-        identity = torch.eye(d, **self.like)
-        return identity + power[:, None, None] / k * total
-
-    def in_units(self, x: Tensor) -> Tensor:
-        """Numbers on the scale of the data: k stands for the integer k."""
+    def in_units(self, u: Tensor) -> Tensor:
+        """x [..., n, *event_shape] on the scale of the data: k stands for the integer k."""
+        x = self.outward(u.detach())[0].unflatten(-1, self.flow.event_shape)
         return x - CENTRE if self.discrete else x
 
-    def _centred(self, x: Tensor) -> Tensor:
+    def centred(self, x: Tensor) -> Tensor:
         x = x.to(**self.like)
         return x + CENTRE if self.discrete else x
 

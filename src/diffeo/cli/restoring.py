@@ -33,6 +33,12 @@ Draws = Annotated[int, typer.Option(min=4, metavar="N", help="Draws a chain, whi
 Warmup = Annotated[
     int, typer.Option(min=0, metavar="N", help="Draws a chain before them, which are not.")
 ]
+Temperatures = Annotated[
+    int,
+    typer.Option(
+        min=1, metavar="N", help="Powers of the likelihood, by which chains get from mode to mode."
+    ),
+]
 
 
 @edit.command(
@@ -63,9 +69,10 @@ def inpaint(
     ] = None,
     most_likely: MapOnly = False,
     uncertainty: Uncertainty = None,
-    chains: Chains = 8,
+    chains: Chains = 4,
     draws: Draws = 250,
-    warmup: Warmup = 150,
+    warmup: Warmup = 100,
+    temperatures: Temperatures = 8,
     seed: Seed = 0,
     fit: Fitting = None,
     as_json: AsJson = False,
@@ -76,7 +83,8 @@ def inpaint(
     flow, x = _inputs(run, pictures, mask, out, uncertainty, fit, most_likely)
     hidden = _hidden(flow, mask, box).expand(flow.event_shape)
     sigma = torch.where(hidden, math.inf, 0.0)
-    found, told = _restored(flow, x, sigma, most_likely, chains, draws, warmup, seed)
+    lengths = {"chains": chains, "draws": draws, "warmup": warmup, "temperatures": temperatures}
+    found, told = _restored(flow, x, sigma, most_likely, lengths, seed)
     restored = torch.where(hidden, found[0], x.to(found[0].dtype))
     deviation = None if found[1] is None else found[1] * hidden
     _show(flow, pictures, (restored, deviation), out, uncertainty, told, as_json)
@@ -96,9 +104,10 @@ def denoise(
     ],
     most_likely: MapOnly = False,
     uncertainty: Uncertainty = None,
-    chains: Chains = 8,
+    chains: Chains = 4,
     draws: Draws = 250,
-    warmup: Warmup = 150,
+    warmup: Warmup = 100,
+    temperatures: Temperatures = 8,
     seed: Seed = 0,
     fit: Fitting = None,
     as_json: AsJson = False,
@@ -111,9 +120,8 @@ def denoise(
         raise InputError(f"--sigma must be a positive number of grey values, got {sigma:g}")
     flow, x = _inputs(run, pictures, None, out, uncertainty, fit, most_likely)
     levels = flow_levels(flow) or 256
-    found, told = _restored(
-        flow, x, sigma * (levels - 1) / 255, most_likely, chains, draws, warmup, seed
-    )
+    lengths = {"chains": chains, "draws": draws, "warmup": warmup, "temperatures": temperatures}
+    found, told = _restored(flow, x, sigma * (levels - 1) / 255, most_likely, lengths, seed)
     _show(flow, pictures, found, out, uncertainty, told, as_json)
 
 
@@ -199,9 +207,7 @@ def _restored(
     x: Tensor,
     sigma: Any,
     most_likely: bool,
-    chains: int,
-    draws: int,
-    warmup: int,
+    lengths: dict[str, int],
     seed: int,
 ) -> tuple[tuple[Tensor, Tensor | None], dict[str, list[Any]]]:
     """Restored pictures and their deviations, and the diagnostics of each."""
@@ -214,20 +220,12 @@ def _restored(
         return (restore(flow, x, sigma), None), {}
     generator = torch.Generator(flow.device).manual_seed(seed)
     with progress_bar("drawing") as show:
-        found = posterior(
-            flow,
-            x,
-            sigma,
-            chains=chains,
-            draws=draws,
-            warmup=warmup,
-            generator=generator,
-            progress=show,
-        )
+        found = posterior(flow, x, sigma, generator=generator, progress=show, **lengths)
     told = {
         "rhat": found.rhat.tolist(),
         "effective": found.effective.tolist(),
         "accepted": found.accepted.tolist(),
+        "exchanged": found.exchanged.tolist(),
         "converged": found.converged.tolist(),
     }
     return (found.mean, found.deviation), told
@@ -255,17 +253,16 @@ def _show(
     if as_json:
         return say_json(facts | told)
     if told:
-        table = Table("picture", *("R-hat", "effective draws", "accepted", "converged"))
+        table = Table("picture", "R-hat", "effective draws", "accepted", "exchanged", "converged")
         rows = zip(*told.values(), strict=True)
-        for i, (rhat, effective, accepted, good) in enumerate(rows):
+        for i, (rhat, effective, accepted, exchanged, good) in enumerate(rows):
+            shares = f"{accepted:.0%}", f"{exchanged:.0%}"
             word = "yes" if good else "no"
-            table.add_row(str(i), f"{rhat:.3f}", f"{effective:.0f}", f"{accepted:.0%}", word)
+            table.add_row(str(i), f"{rhat:.3f}", f"{effective:.0f}", *shares, word)
         console.print(table)
     n = f"{len(restored)} picture" + ("s" if len(restored) > 1 else "")
     say(f"{n}: {out}")
     bad = told.get("converged", []).count(False)
     if bad:
-        say(
-            f"{bad} of {n} not converged (R-hat <= 1.05, 100 effective draws): more --draws, --warmup"
-        )
+        say(f"{bad} of {n} not converged (R-hat <= 1.05, 100 effective draws): more --draws")
     return None
