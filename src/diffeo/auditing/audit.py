@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import random
 from dataclasses import replace
 from typing import Any
 
@@ -11,12 +12,14 @@ import torch
 from torch import Tensor
 
 from ..errors import DiffeoError, DirectionError, InputError
+from ..fixed_points import recording
 from ..flow import Flow
 from ..testing.case import leaves
 from ..testing.case import rows as take
 from .determinant import LARGEST, full
 from .findings import broken_containers, findings, ordered, unrepresented
 from .layers import measure, relative, stretch
+from .lipschitz import DENSE, gaussian, total_variation_bound
 from .points import BATCH, Copy, choose
 from .record import Call, largest
 from .result import Audit, Finding, LayerAudit, RoundTrip
@@ -24,6 +27,8 @@ from .result import Audit, Finding, LayerAudit, RoundTrip
 STEPS = 10  # of power iteration
 TAIL = 4.0
 _DRAWN = 1 << 19
+_SPOTS = 16  # examples, and as many samples, where whole Jacobians are taken
+_LAW = 4096  # examples that stand for the law of the data
 
 
 @torch.no_grad()
@@ -36,8 +41,9 @@ def audit(flow: Flow, x: Tensor, context: Any = None, *, seed: int = 0, rows: in
     In the flow's dtype: the round trips data -> latent -> data and latent -> data -> latent, whole, and of every layer
     on what it sees in the model; whether likelihoods are finite; log-scales, and latents in the tails. In float64, on a
     few points: the same round trips, log_prob, ladj against log|det| of the autograd Jacobian, ladj of the inverse, and
-    Lipschitz constants of map and inverse by power iteration (the largest over the points; lower bounds, as power
-    iteration gives them).
+    Lipschitz constants of map and inverse: the singular values of whole Jacobians up to 32 entries, beyond by power
+    iteration (the largest over the points; lower bounds, in two ways). Beside them the certified constants, upper
+    bounds from what the layers state, and the total variation that they force between these data and any model.
 
     What ladj is compared with depends on the number D of entries of a layer. Up to 64, and where no structure is found
     up to 256 (vectors: 1,024): the full Jacobian. Beyond: a structure that products with random vectors prove (a
@@ -52,13 +58,16 @@ def audit(flow: Flow, x: Tensor, context: Any = None, *, seed: int = 0, rows: in
     if rows < 1:
         raise InputError(f"rows must be at least 1, got {rows}")
     given = choose(flow, x, context, seed, rows)
+    every = x.reshape(-1, *flow.event_shape)
+    every = every[sorted(random.Random(seed).sample(range(len(every)), min(len(every), _LAW)))]
     same = Copy(flow)
     generator = torch.Generator(flow.device).manual_seed(seed)
     x, context = same.place(given.x), same.place(given.context)
     n = len(x)
     noise = same.flow.transform.draw(n, generator=generator, like=same.flow.base.like)
     v, inner = same.smooth(x, context, noise)
-    z, log_prob = same.forward(v, context, inner)
+    with recording() as searches:
+        z, log_prob = same.forward(v, context, inner)
     if flow.discrete:
         z = same.flow.encode(x, context, batch_size=BATCH)
         log_prob = same.flow.log_prob(x, context, batch_size=BATCH, noise=noise)
@@ -69,7 +78,9 @@ def audit(flow: Flow, x: Tensor, context: Any = None, *, seed: int = 0, rows: in
     made, fine = torch.full_like(v, math.nan), torch.zeros_like(good)
     data = latent = None
     try:
-        back = same.flow.decode(z, context, batch_size=BATCH)
+        with recording() as more:
+            back = same.flow.decode(z, context, batch_size=BATCH)
+        searches += more
         data = _trip(back[good], x[good], torch.tensor(given.picks)[good.cpu()])
         made = same.real.decode(drawn, context, batch_size=BATCH)
         again, likelihood = same.forward(made, context, inner)
@@ -89,7 +100,9 @@ def audit(flow: Flow, x: Tensor, context: Any = None, *, seed: int = 0, rows: in
         edge=0.0 if latent is None else 1 - fine.double().mean().item(),
         data=data,
         latent=latent,
+        steps=max((int(s.steps.max()) for _, s in searches if len(s.steps)), default=None),
         **_tails(z[good], same, context, generator),
+        **_certified(same, every),
     )
 
     # Layers are tried on examples and on samples alike.
@@ -110,7 +123,10 @@ def audit(flow: Flow, x: Tensor, context: Any = None, *, seed: int = 0, rows: in
         # Half precision has too few digits for derivatives.
         near = exact if torch.finfo(flow.dtype).bits < 32 else same.record(*few)
         found = replace(found, points=len(few[0]), layers=_layers(many, near, exact, seed))
-        found = _whole(found, near, exact, seed)
+        spots = exact
+        if flow.event_size <= DENSE:
+            spots = wide.record(*wide.place(points(_SPOTS)))
+        found = _whole(found, near, exact, spots, seed)
         found = _against_double(found, same, wide, few, exact)
         extra += broken_containers(exact, found)
     return replace(found, findings=ordered([*extra, *findings(found)]))
@@ -123,20 +139,33 @@ def _layers(many: Call, near: Call, exact: Call, seed: int) -> tuple[LayerAudit,
     )
 
 
-def _whole(found: Audit, near: Call, exact: Call, seed: int) -> Audit:
+def _certified(same: Copy, x: Tensor) -> dict[str, Any]:
+    """The constants that the layers state, and the total variation that they force."""
+    first, second = same.real.transform.lipschitz_bounds()
+    base, forced = same.real.base, None
+    real = not same.flow.discrete and same.flow.context_shape is None
+    if first is not None and real and len(x) >= 4 and gaussian(base):
+        forced = total_variation_bound(base, x, lipschitz=first)
+    return {
+        "certified_lipschitz": first,
+        "certified_inverse_lipschitz": second,
+        "total_variation": forced,
+    }
+
+
+def _whole(found: Audit, near: Call, exact: Call, spots: Call, seed: int) -> Audit:
     """ladj and Lipschitz constants of the whole flow."""
     generator = torch.Generator(exact.x.device).manual_seed(seed)
     summed = torch.stack([leaf.ladj for leaf in exact.leaves()]).sum(0)
     found = replace(
         found, ladj_error=largest(exact.ladj - summed), ladj_method="the sum over its layers"
     )
-    if (
-        exact.transform.stochastic
-        or exact.transform.properties.kind != "exact"
-        or exact.x[0].numel() != exact.z[0].numel()
-    ):
+    properties, drawn = exact.transform.properties, exact.transform.stochastic
+    if properties.kind == "bound" or (drawn and properties.kind == "exact"):
         return found
-    if exact.x[0].numel() <= LARGEST:
+    if exact.x[0].numel() != exact.z[0].numel():
+        return found
+    if exact.x[0].numel() <= LARGEST and not drawn and properties.kind == "exact":
         # What cannot be differentiated is named layer by layer.
         with contextlib.suppress(RuntimeError, NotImplementedError):
             det = full(lambda x, rows: exact.forward(x, rows)[0], exact.x)
@@ -146,7 +175,7 @@ def _whole(found: Audit, near: Call, exact: Call, seed: int) -> Audit:
                 ladj_tolerance=largest(det.tolerance),
                 ladj_method=det.method,
             )
-    return replace(found, **stretch(near, STEPS, generator))
+    return replace(found, **stretch(near, spots, STEPS, generator))
 
 
 def _against_double(

@@ -19,6 +19,7 @@ EXACT, ITERATIVE = 1e-7, 1e-4  # relative round trip in float64, of formulas and
 LADJ = 1e-6  # nats, and relative
 STEEP = 8.0  # log-scale: a factor of 3000
 CONDITION = 1e6
+BOUND = 1e-3  # relative excess over a certified constant that rounding explains
 _ROUNDING = 50  # rounding units that a sound layer may lose
 
 
@@ -125,8 +126,24 @@ def _layer(audit: Audit, layer: LayerAudit) -> Iterator[Finding]:
             f"{where}: a round trip loses a relative {layer.round_trip:.1e} in {_name(audit.dtype)}, where float64 "
             f"loses {exact:.1e}: it is too steep for this precision",
         )
+    yield from _constants(layer, where)
     yield from _volume(layer, where)
     yield from _steepness(audit, layer, where)
+
+
+def _constants(layer: LayerAudit, where: str) -> Iterator[Finding]:
+    for who, found, bound in (
+        ("it", layer.lipschitz, layer.certified_lipschitz),
+        ("its inverse", layer.inverse_lipschitz, layer.certified_inverse_lipschitz),
+    ):
+        if found is not None and bound is not None and found > bound * (1 + BOUND):
+            yield Finding(
+                "error",
+                layer.path,
+                f"{where}: {who} stretches by {found:.3g}, more than its certified {bound:.3g}: a wrong constant, or "
+                "power iterations that do not belong to these weights (refresh)",
+            )
+            return
 
 
 def _volume(layer: LayerAudit, where: str) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..errors import DiffeoError, DirectionError
 from .determinant import log_det
 from .linear import Linearization, lipschitz
+from .lipschitz import DENSE, singular_values
 from .record import Call, largest
 from .result import LayerAudit
 
@@ -41,13 +42,25 @@ def measure(call: Call, near: Call, wide: Call, generator: torch.Generator) -> L
         constant=properties.constant_ladj,
         iterative="iterative" in (properties.forward, properties.inverse),
     )
-    if properties.kind != "exact" or call.transform.stochastic:
+    found = replace(found, **certified(call))
+    if properties.kind == "bound" or (properties.kind == "exact" and call.transform.stochastic):
         return replace(found, remark=f"its likelihood is {_article(properties.kind)}")
     if not all(map(_finite, (call, wide))):
         return replace(found, remark="its values are not finite")
     found = replace(found, **_trips(call, wide))
-    found = replace(found, **_determinant(wide, generator, inverse=not found.remark))
-    return replace(found, **stretch(near, STEPS, generator))
+    if properties.kind == "estimate":
+        # The map is exact, and has a round trip and constants; its ladj is drawn.
+        remark = found.remark or "its likelihood is an estimate"
+        found = replace(found, remark=remark, inverse_ladj_error=None)
+    else:
+        found = replace(found, **_determinant(wide, generator, inverse=not found.remark))
+    return replace(found, **stretch(near, wide, STEPS, generator))
+
+
+def certified(call: Call) -> dict[str, Any]:
+    """What the layer states of its Lipschitz constants."""
+    first, second = call.transform.lipschitz_bounds()
+    return {"certified_lipschitz": first, "certified_inverse_lipschitz": second}
 
 
 def _trips(call: Call, wide: Call) -> dict[str, Any]:
@@ -91,9 +104,13 @@ def _determinant(wide: Call, generator: torch.Generator, inverse: bool) -> dict[
     }
 
 
-def stretch(call: Call, steps: int, generator: torch.Generator) -> dict[str, Any]:
-    """Lipschitz constants of a map and of its inverse, those that can be had."""
+def stretch(call: Call, wide: Call, steps: int, generator: torch.Generator) -> dict[str, Any]:
+    """Lipschitz constants of a map and its inverse, those that can be had; of few entries in float64, from `wide`."""
     found: dict[str, Any] = {}
+    if wide.x[0].numel() == wide.z[0].numel() <= DENSE:
+        with contextlib.suppress(DiffeoError, RuntimeError, NotImplementedError):
+            most, least = singular_values(lambda x: wide.forward(x)[0], wide.x)
+            return {"lipschitz": largest(most), "inverse_lipschitz": largest(1 / least)}
     maps: dict[str, tuple[Callable[[Tensor], Tensor], Tensor]] = {
         "lipschitz": (lambda x: call.forward(x)[0], call.x),
         "inverse_lipschitz": (lambda z: call.inverse(z)[0], call.z),
@@ -109,4 +126,4 @@ def _finite(call: Call) -> bool:
 
 
 def _article(kind: str) -> str:
-    return {"bound": "a bound", "estimate": "an estimate"}.get(kind, "drawn at random")
+    return {"bound": "a bound"}.get(kind, "drawn at random")

@@ -50,7 +50,8 @@ class LayerAudit:
     autograd in nats, by `method`, which leaves `ladj_tolerance` open. inverse_ladj_error: |ladj of inverse + ladj|.
     log_scale: the largest |elementwise log-derivative| (|ladj| per dimension where no family gives it). lipschitz,
     inverse_lipschitz: largest singular value of the Jacobian of the map and of its inverse. clamped, tails: share of
-    entries at the bound of the log-scale, and beyond a family's interval.
+    entries at the bound of the log-scale, and beyond a family's interval. certified_...: upper bounds that the layer
+    states.
     """
 
     path: str
@@ -67,6 +68,8 @@ class LayerAudit:
     log_scale: float = 0.0
     lipschitz: float | None = None
     inverse_lipschitz: float | None = None
+    certified_lipschitz: float | None = None
+    certified_inverse_lipschitz: float | None = None
     clamped: float | None = None
     tails: float | None = None
     elementwise: bool = False
@@ -90,6 +93,10 @@ class Audit:
     inverse_lipschitz: largest singular values of the Jacobian of the map and of its inverse, over `points` points.
     tails: share of the data's latents beyond |z| = 4, expected_tails: of the base. worst_tail: the largest share of any
     entry of the flat latent, tail_dimension. edge: share of draws that decode to where the likelihood is not finite.
+    certified_lipschitz, certified_inverse_lipschitz: upper bounds, the products of what the layers state; None where
+    one states nothing. total_variation: at least how far the law of the data stays from every model with the certified
+    constant, with 99 % confidence (see `total_variation_bound`); None where there is no such constant. steps: the most
+    evaluations that a layer with a fixed point took for one example.
     """
 
     rows: int
@@ -113,6 +120,10 @@ class Audit:
     ladj_method: str = ""
     lipschitz: float | None = None
     inverse_lipschitz: float | None = None
+    certified_lipschitz: float | None = None
+    certified_inverse_lipschitz: float | None = None
+    total_variation: float | None = None
+    steps: int | None = None
     layers: tuple[LayerAudit, ...] = ()
     findings: tuple[Finding, ...] = ()
 

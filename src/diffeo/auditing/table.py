@@ -37,10 +37,17 @@ def layer_cells(layer: LayerAudit) -> tuple[str, ...]:
         number(layer.round_trip),
         _ladj(layer),
         f"{layer.log_scale:.2f}",
-        number(layer.lipschitz),
-        number(layer.inverse_lipschitz),
+        _constant(layer.lipschitz, layer.certified_lipschitz),
+        _constant(layer.inverse_lipschitz, layer.certified_inverse_lipschitz),
         share(layer.clamped),
     )
+
+
+def _constant(measured: float | None, bound: float | None) -> str:
+    """What was measured, and the upper bound, if there is one that says more."""
+    if bound is None or number(measured) == number(bound):
+        return number(measured)
+    return f"{number(measured)} ≤ {number(bound)}"
 
 
 def _ladj(layer: LayerAudit) -> str:
@@ -83,11 +90,19 @@ def facts(audit: Audit) -> list[tuple[str, str]]:
         )
     whole += [
         ("finite log-likelihoods", share(audit.finite)),
-        ("Lipschitz constant, of the inverse", f"{number(audit.lipschitz)}, {number(audit.inverse_lipschitz)}"),
+        ("Lipschitz constant, of the inverse", f"{number(audit.lipschitz)}, {number(audit.inverse_lipschitz)} measured"
+         f"; at most {number(audit.certified_lipschitz)}, {number(audit.certified_inverse_lipschitz)} certified"),
         ("conditioning", number(audit.conditioning)),
         ("latents beyond |z| = 4", f"{share(audit.tails)}, the base has {share(audit.expected_tails)}"),
         ("largest |z|", number(audit.largest_latent)),
     ]  # fmt: skip
+    if audit.total_variation:
+        least = f"at least {number(audit.total_variation)} in total variation from these data (99 % confidence)"
+        whole.append(("no model with these constants", f"is closer than that: {least}"))
+    if audit.steps is not None:
+        whole.append(
+            ("evaluations of an iterative layer", f"at most {audit.steps} for one example")
+        )
     return whole
 
 

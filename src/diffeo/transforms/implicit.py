@@ -136,7 +136,8 @@ class Implicit(Transform):
         prepared = net.prepare(context)
 
         def step(v: Tensor) -> Tensor:
-            return right - net(v, context, prepared)
+            y: Tensor = net(v, context, prepared)
+            return right - y
 
         if torch.compiler.is_exporting() or torch._C._are_functorch_transforms_active():
             return _unrolled(step, right, net.lipschitz)
