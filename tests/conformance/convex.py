@@ -19,6 +19,7 @@ conv = partial(ConvICNN, hidden=(3, 2))
 TRANSFORMS: dict[str, Callable[[], Transform]] = {
     "convex": lambda: ConvexPotential((3,), icnn),
     "convex/image-context": lambda: ConvexPotential((2, 2, 3), conv, context_shape=CONTEXT),
+    "convex/lanczos": lambda: ConvexPotential((3,), icnn, estimator="lanczos", context_shape=(2,)),
 }
 FAMILIES: dict[str, Callable[[], Family]] = {}
 DISTRIBUTIONS: dict[str, Callable[[], Distribution]] = {}

@@ -166,6 +166,20 @@ def test_auto_is_exact_up_to_a_hundred_entries() -> None:
     assert ConvexPotential((101,), small).properties.kind == "estimate"
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_lipschitz_bounds_hold(name: str) -> None:
+    t = pair(name)[0]
+    with torch.no_grad():
+        x, context = inputs(t, 50)
+        values = torch.linalg.eigvalsh(t._at(x, context)[1]())
+    most, inverse = t.lipschitz_bounds()
+    assert inverse is not None
+    assert float(1 / values.min()) <= inverse <= 1 / t.strong
+    assert (most is None) == (context is not None)
+    if most is not None:
+        assert float(values.max()) <= most <= 100 * float(values.max())
+
+
 @pytest.mark.slow
 def test_the_learned_map_between_gaussians_is_the_optimal_one() -> None:
     """N(m, S) to N(0, I) by the gradient of a convex function: S^-1/2 (x - m), whose cost is that of Bures."""

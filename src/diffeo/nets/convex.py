@@ -22,7 +22,14 @@ from ..errors import ConfigError, InputError, ShapeError
 from ..moments import moments
 from ..parts import register
 from .base import Conditioner, Context
-from .convex_layers import CONVEX_ACTIVATIONS, Jet, Layer, Linearized
+from .convex_layers import (
+    CONVEX_ACTIVATIONS,
+    CURVATURES,
+    Jet,
+    Layer,
+    Linearized,
+    operator_bound,
+)
 from .mlp import MLP
 
 
@@ -180,6 +187,31 @@ class InputConvex(Conditioner):
             if layer.positive is not None:
                 adjoint = layer.to_z(adjoint)
         return Linearized(gradient.reshape(shape), tuple(reversed(found)), self.inner)
+
+    @torch.no_grad()
+    def curvature_bound(self) -> float | None:
+        """A number that no eigenvalue of the Hessian exceeds, at any x; None with a context, which may scale it.
+
+        sum_k |J_k|^2 max a'' max dF/da(h_k), with |J_k| <= |P_k| |J_k-1| + |V_k| and 0 <= a' <= 1.
+        """
+        if self.context_shape is not None:
+            return None
+        layers, _ = self._layers(None)
+        jacobians: list[float] = []
+        for k, layer in enumerate(layers):
+            norm = operator_bound(layer.free)
+            if k and layer.positive is not None:
+                steepest = 0.5 if k == 1 and self.symmetric else 1.0
+                norm += operator_bound(layer.positive) * steepest * jacobians[-1]
+            jacobians.append(norm)
+        adjoint = self._last().flatten()
+        total = 0.0
+        for layer, norm in zip(reversed(layers), reversed(jacobians), strict=True):
+            total += norm**2 * float(adjoint.max()) * CURVATURES[self.activation]
+            if layer.positive is not None:
+                sums = layer.positive.flatten(2).sum(2) if self.kernel else layer.positive
+                adjoint = adjoint[: len(sums)] @ sums
+        return total
 
     @torch.no_grad()
     def initialize(self, x: Tensor, context: Context = None) -> None:

@@ -48,6 +48,15 @@ CONVEX_ACTIVATIONS: dict[str, Callable[[Tensor], Jet]] = {
 """Integrals of a distribution function (the logistic one: softplus): convex, increasing, twice differentiable."""
 
 
+CURVATURES: dict[str, float] = {
+    "softplus": 0.25,
+    "gaussian": 1 / math.sqrt(2 * math.pi),
+    "laplace": 0.5,
+    "cauchy": 1 / math.pi,
+}
+"""The largest second derivative of each."""
+
+
 @dataclass(frozen=True)
 class Layer:
     """h = positive z + free x + bias, rows that z does not reach last; gates scale x and z; bias holds the context."""
@@ -146,3 +155,9 @@ def _transpose(weight: Tensor, h: Tensor) -> Tensor:
         return h @ weight
     out = F.conv_transpose2d(h.flatten(0, -4), weight, padding=weight.shape[-1] // 2)
     return out.reshape(*h.shape[:-3], *out.shape[1:])
+
+
+def operator_bound(weight: Tensor) -> float:
+    """An upper bound on the 2-norm of the map, sqrt(largest sum of a row times that of a column)."""
+    size = weight.detach().abs().flatten(2).sum(2) if weight.ndim > 2 else weight.detach().abs()
+    return float((size.sum(1).max() * size.sum(0).max()).sqrt())

@@ -21,7 +21,7 @@ from ..krylov import Product, conjugate_gradients, log_quadratic_form
 from ..nets.convex import InputConvex
 from ..noise import draw
 from ..parts import register
-from .base import Context, Noise, Transform
+from .base import Bounds, Context, Noise, Transform
 from .convex_inverse import STEPS, direct_newton, find, implicit_step
 
 EXACT = 100
@@ -193,6 +193,11 @@ class ConvexPotential(Transform):
                 hessian = at(torch.where(finite[:, None], x, y))[1]
                 ladj = torch.where(finite, -log_det(hessian()), unknown)
         return x.reshape(z.shape), ladj
+
+    def lipschitz_bounds(self) -> Bounds:
+        gain, curvature = (float(t.detach()) for t in self._scales())
+        most = self.potential.curvature_bound()
+        return None if most is None else curvature + gain * most, 1 / curvature
 
     @torch.no_grad()
     def initialize(self, x: Tensor, context: Context = None) -> Tensor:
