@@ -15,7 +15,12 @@ from diffeo.training.recipe import read_recipe, recipe
 FOLDER = Path(__file__).parents[2] / "recipes"
 FILES = sorted(FOLDER.glob("*.yaml"))
 SHAPES = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32), "digits": (1, 8, 8), "moons": (2,)}
-SHAPES |= {"8gaussians": (2,), "orl_faces": (1, 64, 64), "bsds300_crops": (3, 32, 32)}
+SHAPES |= {
+    "8gaussians": (2,),
+    "checkerboard": (2,),
+    "orl_faces": (1, 64, 64),
+    "bsds300_crops": (3, 32, 32),
+}
 SETS = ("orl_faces", "bsds300_crops")
 SHAPES |= {"names": (15,), "words": (22,), "adult": (15,)}
 # Files of the suite that nobody here has: full size only.
