@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .errors import ConfigError, ConvergenceError
+from .errors import ConfigError, ConvergenceError, DirectionError
 
 Dynamics = Callable[[Tensor, Tensor], Tensor]
 """f(t, y): t a number or [batch], y [batch, n]."""
@@ -356,7 +356,7 @@ def solve_adjoint(
 
     f must depend on the first `entries` of y alone. inputs: what else it depends on and needs gradients, parameters
     among them. Gradients have the solver's error. Chen et al., 2018, arXiv:1806.07366; that of the inputs is no part of
-    the error control, as in Kidger et al., 2021, arXiv:2009.09457.
+    the error control, as in Kidger et al., 2021, arXiv:2009.09457. Second derivatives raise DirectionError.
     """
     wanted = tuple(p for p in inputs if p.requires_grad)
     out: Tensor = _Adjoint.apply(f, start, end, solver, entries, name, y, *wanted)  # type: ignore[no-untyped-call]
@@ -387,45 +387,37 @@ class _Adjoint(torch.autograd.Function):
         f, start, end, solver, entries, name = ctx.plan
         after, *inputs = ctx.saved_tensors
         (grad,) = grads
-        again = torch.is_grad_enabled()
+        if torch.is_grad_enabled():
+            raise DirectionError(
+                f"{name} has no second derivatives with adjoint=True: leave it out to differentiate twice"
+            )
         beside = grad[:, entries:]
-        sums: list[Any] = [None] * len(inputs)
+        sums: list[Tensor | None] = [None] * len(inputs)
 
-        def pull(t: Tensor, x: Tensor, a: Tensor, wrt: Sequence[Tensor]) -> tuple[Any, Any]:
+        def pull(t: Tensor, state: Tensor, wrt: Sequence[Tensor], weight: Any = 1.0) -> Any:
+            """f, and the gradients of weight * a . f, for a state (x, a)."""
+            x, a = state.detach().split(entries, 1)
             with torch.enable_grad():
-                if not again:
-                    x = x.detach()
-                if not x.requires_grad:
-                    x.requires_grad_()
-                rest = x.new_zeros(len(x), beside.shape[1])
-                value = f(t, torch.cat((x, rest), 1))
-                return value, torch.autograd.grad(
-                    value,
-                    wrt or (x,),
-                    a,
-                    create_graph=again,
-                    allow_unused=True,
-                    materialize_grads=not wrt,
-                )
+                x = x.requires_grad_()
+                value = f(t, torch.cat((x, x.new_zeros(len(x), beside.shape[1])), 1))
+            found = torch.autograd.grad(
+                value, wrt or (x,), weight * torch.cat((a, beside), 1), allow_unused=True
+            )
+            return value.detach(), found
 
         def backwards(t: Tensor, state: Tensor) -> Tensor:
-            x, a = state.split(entries, 1)
-            value, (by_x,) = pull(t, x, torch.cat((a, beside), 1), ())
-            slope = torch.cat((value[:, :entries], -by_x), 1)
-            return slope if again else slope.detach()
+            value, (by_x,) = pull(t, state, ())
+            by_x = torch.zeros_like(value[:, :entries]) if by_x is None else by_x
+            return torch.cat((value[:, :entries], -by_x), 1)
 
         def record(times: list[Tensor], states: list[Tensor], weights: list[Tensor]) -> None:
-            if not inputs:
-                return
             for t, state, w in zip(times, states, weights, strict=True):
-                if not bool(w.any()):
+                if not inputs or not bool(w.any()):
                     continue
-                x, a = state.split(entries, 1)
-                pulled = -w[:, None] * torch.cat((a, beside), 1)
-                _, found = pull(t, x, pulled, inputs)
-                for i, g in enumerate(found):
+                for i, g in enumerate(pull(t, state, inputs, -w[:, None])[1]):
                     if g is not None:
-                        sums[i] = g if sums[i] is None else sums[i] + g
+                        last = sums[i]
+                        sums[i] = g if last is None else last + g
 
         state = torch.cat((after[:, :entries], grad[:, :entries]), 1)
         state = solve(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import diffeo
-from diffeo.errors import ConfigError, ConvergenceError, ShapeError
+from diffeo.errors import ConfigError, ConvergenceError, DirectionError, ShapeError
 from diffeo.nets import ConcatSquash, ConcatSquashConv, Field
 from diffeo.parts import register
 from diffeo.solving import evaluations, straightness, with_solver
@@ -164,14 +164,14 @@ def test_a_point_does_not_depend_on_its_batch_mates(solver: str, limit: float) -
     layer = made(solver=solver, rtol=1e-5, atol=1e-5, time=2.0)
     x = torch.cat((points(1, 2), 30 * points(20, 2)))
     together, alone = layer(x), layer(x[:1])
-    truth = with_solver(diffeo.Flow(layer).double(), **fine).transform(x)
+    truth = with_solver(diffeo.Flow(layer).double(), rtol=1e-7, atol=1e-7).transform(x)
     for a, b, c in zip(together, alone, truth, strict=True):
         assert float((a[:1] - b).detach().abs().max()) <= limit
         # And every example meets the tolerance, whatever the others are.
         assert float(((a - c).abs() / c.abs().clamp(min=1)).detach().max()) < 1e-3
 
 
-@pytest.mark.parametrize("options", [{"solver": "rk4", "steps": 40}, {"rtol": 1e-8, "atol": 1e-8}])
+@pytest.mark.parametrize("options", [{"solver": "rk4", "steps": 10}, {"rtol": 1e-6, "atol": 1e-6}])
 def test_adjoint_gradients_are_those_of_backpropagation(options: Any) -> None:
     plain = made(learn_time=True, context_shape=(2,), **options)
     adjoint = made(learn_time=True, context_shape=(2,), adjoint=True, **options)
@@ -184,20 +184,14 @@ def test_adjoint_gradients_are_those_of_backpropagation(options: Any) -> None:
         )
 
     for a, b in zip(gradients(plain), gradients(adjoint), strict=True):
-        assert torch.allclose(a, b, rtol=1e-5, atol=1e-5)
+        assert torch.allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
-def test_the_adjoint_can_be_differentiated_again() -> None:
-    found = []
-    for adjoint in (False, True):
-        layer = made(
-            field=partial(ConcatSquash, hidden=(3,)), solver="rk4", steps=6, adjoint=adjoint
-        )
-        x = points(2, 2).requires_grad_()
-        z, ladj = layer(x)
-        (first,) = torch.autograd.grad(z.sin().sum() + ladj.sum(), x, create_graph=True)
-        found.append(torch.autograd.grad(first.square().sum(), x)[0])
-    assert torch.allclose(*found, rtol=1e-3, atol=1e-3)
+def test_the_adjoint_says_that_it_has_no_second_derivatives() -> None:
+    x = points(2, 2).requires_grad_()
+    z, _ = made(adjoint=True, solver="euler", steps=2)(x)
+    with pytest.raises(DirectionError, match="leave it out to differentiate twice"):
+        torch.autograd.grad(z.sin().sum(), x, create_graph=True)
 
 
 def test_memory_of_the_adjoint_does_not_grow_with_the_steps() -> None:
@@ -255,7 +249,9 @@ def test_straightness() -> None:
             return torch.ones_like(x) + 0 * (x @ self.matrix.T)
 
     x = points(8, 2)
-    assert float(straightness(diffeo.Flow(Continuous((2,), Translation, **fine)).double(), x)) < 1e-8
+    assert (
+        float(straightness(diffeo.Flow(Continuous((2,), Translation, **fine)).double(), x)) < 1e-8
+    )
     turned = Continuous((2,), Linear, time=math.pi, **fine)
     with torch.no_grad():
         turned.field.matrix.copy_(torch.tensor([[0.0, -1.0], [1.0, 0.0]]))
