@@ -1,0 +1,195 @@
+"""Residual flows on vectors and images, beside the peer that is installed: as many terms of the series each.
+
+    python -m benchmarks.residual [--tables 0 1] [--repeats 15] [--threads 1] [--no-compile]
+
+Train step, log_prob and inverse take turns in one process; medians, and the ratio to diffeo, eager. All contestants sum
+the same fixed number of terms, with one probe, and keep gradients by the Neumann series; a train step of diffeo holds
+its refresh of the power iterations, and that of the peer its own. compiled: torch.compile of log_prob and of the train
+step. Stored in results/residual_bench.json, with evaluations of g for each inverse.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import diffeo
+from diffeo.distributions import StandardNormal
+from diffeo.fixed_points import recording
+from diffeo.nets import LipschitzConvNet, LipschitzMLP
+from diffeo.parts import TRAINING_TOLERANCE, refresh
+from diffeo.transforms import Chain, Flatten, PowerSeries, Residual
+
+from .measuring import ROOT, Calls, calls, compare, keep, options, peak_memory
+from .size import Contestant
+
+FLOOR = "diffeo"
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """A table: `depth` blocks on vectors or images, a batch, and the terms of every series."""
+
+    shape: tuple[int, ...]
+    batch: int
+    depth: int
+    terms: int = 5
+    width: int = 64
+    coeff: float = 0.9
+
+    def __str__(self) -> str:
+        kind = "x".join(map(str, self.shape))
+        net = (
+            f"{self.width}-{self.width}-{self.width}"
+            if len(self.shape) == 1
+            else f"3x3, 1x1, 3x3 of {self.width}"
+        )
+        return f"{self.depth} residual blocks of {net} on {kind}, batch {self.batch}, {self.terms} terms"
+
+
+TABLES = (Blocks((2,), 512, 10), Blocks((1, 28, 28), 32, 2))
+
+
+def ours(size: Blocks) -> Contestant:
+    net: Any
+    if len(size.shape) == 1:
+        net = partial(LipschitzMLP, hidden=(size.width,) * 3, coeff=size.coeff)
+    else:
+        net = partial(LipschitzConvNet, width=size.width, coeff=size.coeff)
+    block = partial(Residual, net=net, estimator=PowerSeries(size.terms))
+    last = [Flatten] if len(size.shape) > 1 else []
+    chain = Chain(size.shape, [block] * size.depth + last)
+    flow = diffeo.Flow(chain, StandardNormal(chain.latent_shape))
+    noise = chain.draw(size.batch)
+    z = torch.randn(size.batch, *flow.latent_shape)
+
+    def log_prob(x: Tensor) -> Tensor:
+        out: Tensor = flow(x, noise=noise)
+        return out
+
+    return Contestant(flow, log_prob, lambda: flow.decode(z))
+
+
+def normflows(size: Blocks) -> Contestant:
+    import normflows as library
+
+    blocks = []
+    for _ in range(size.depth):
+        if len(size.shape) == 1:
+            layers = [*size.shape, *(size.width,) * 3, *size.shape]
+            net = library.nets.LipschitzMLP(layers, init_zeros=False, lipschitz_const=size.coeff)
+        else:
+            net = library.nets.LipschitzCNN(
+                [size.shape[0], size.width, size.width, size.shape[0]],
+                [3, 1, 3],
+                lipschitz_const=size.coeff,
+                init_zeros=False,
+            )
+        # A series of fixed length, as ours, which it sums in training mode only.
+        block = library.flows.Residual(
+            net,
+            reverse=True,
+            reduce_memory=True,
+            n_power_series=size.terms,
+        )
+        blocks.append(block)
+    flow = torch.nn.ModuleList(blocks)
+    normal = torch.distributions.Normal(0.0, 1.0)
+
+    def log_prob(x: Tensor) -> Tensor:
+        total: Any = 0.0
+        for block in flow:
+            x, ladj = block.inverse(x)
+            total = total + ladj.reshape(-1)
+        return normal.log_prob(x).flatten(1).sum(1) + total
+
+    z = torch.randn(size.batch, *size.shape)
+
+    def inverse() -> Tensor:
+        x = z
+        for block in reversed(flow):
+            x = block.iresblock.inverse(x)
+        return x
+
+    return Contestant(flow, log_prob, inverse)
+
+
+def contestants() -> dict[str, Callable[[Blocks], Contestant]]:
+    """By the name under which they are shown."""
+    peers = {"normflows": normflows} if find_spec("normflows") else {}
+    return {FLOOR: ours} | peers
+
+
+def enter(name: str, size: Blocks, *, compiled: bool) -> Calls:
+    torch.manual_seed(0)
+    contestant = contestants()[name](size)
+    made = calls(contestant, torch.randn(size.batch, *size.shape), compiled=compiled)
+    made["inverse"] = made.pop("sample")
+    if compiled:
+        del made["inverse"]
+    step = made["train step"]
+
+    def whole() -> None:
+        step()
+        if name == FLOOR:
+            refresh(contestant.module, TRAINING_TOLERANCE)
+        else:
+            _update(contestant.module)
+
+    return made | {"train step": whole}
+
+
+def _update(module: torch.nn.Module) -> None:
+    """The peer's own power iterations, as many as its layers are built for."""
+    import normflows as library
+
+    library.utils.update_lipschitz(module, 5)
+
+
+def evaluations(size: Blocks) -> float:
+    """Of g, for each layer and example of an inverse."""
+    torch.manual_seed(0)
+    contestant = ours(size)
+    with torch.no_grad(), recording() as found:
+        contestant.sample()
+    return sum(float(s.steps.double().mean()) for _, s in found) / len(found)
+
+
+def main() -> None:
+    parser = options(__doc__, TABLES)
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--memory", nargs=2, metavar=("NAME", "TABLE"), help=argparse.SUPPRESS)
+    parser.add_argument("--tiny", action="store_true", help="small batches, to try the script")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    tables = tuple(replace(t, batch=2) for t in TABLES) if arguments.tiny else TABLES
+    if arguments.memory:
+        name, index = arguments.memory
+        print(peak_memory(enter(name, tables[int(index)], compiled=False)["train step"]))
+        return
+    path = ROOT / "results" / "residual_bench.json"
+    document = compare(
+        "benchmarks.residual",
+        path,
+        arguments,
+        arguments.tables,
+        tables,
+        floor=FLOOR,
+        names=lambda size: list(contestants()),
+        enter=enter,
+        compilable=lambda name: name == FLOOR,
+        libraries=[n for n in ("diffeo", "normflows") if find_spec(n)],
+    )
+    document["evaluations"] = {str(tables[i]): evaluations(tables[i]) for i in arguments.tables}
+    keep(path, document)
+
+
+if __name__ == "__main__":
+    main()
