@@ -50,6 +50,7 @@ bench: .venv/.installed ## Speed beside the bare networks and the peers that are
 	$(BIN)/python -m benchmarks.images
 	$(BIN)/python -m benchmarks.autoregressive
 	$(BIN)/python -m benchmarks.continuous
+	$(BIN)/python -m benchmarks.residual
 
 with_data = $(if $(DIFFEO_DATA),$(BIN)/python scripts/$(1),@echo "scripts/$(1) needs DIFFEO_DATA: left out")
 
@@ -67,6 +68,9 @@ results: .venv/.installed ## Measure again what the documentation shows (half a 
 	$(BIN)/python scripts/continuous.py densities
 	$(BIN)/python scripts/continuous.py samplers
 	$(BIN)/python scripts/continuous.py digits
+	$(BIN)/python scripts/residual.py memory
+	$(BIN)/python scripts/residual.py densities
+	$(BIN)/python scripts/residual.py digits
 	$(BIN)/python scripts/large_tables.py
 	$(BIN)/python scripts/sbi_tasks.py
 	$(call with_data,editing.py)
@@ -78,6 +82,7 @@ results: .venv/.installed ## Measure again what the documentation shows (half a 
 	$(call with_data,tables.py)
 	$(call with_data,convex.py uci)
 	$(call with_data,continuous.py uci)
+	$(call with_data,residual.py mnist)
 	$(call with_data,tables_synthetic.py) # with the package copulas, of the extra bench
 	$(BIN)/python scripts/restoring.py # needs the packages of the extra bench
 

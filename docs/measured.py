@@ -16,6 +16,7 @@ from measured_convex import convex
 from measured_editing import editing
 from measured_images import ablation, dequantization, figure, images
 from measured_inference import sbi
+from measured_residual import residual
 from measured_restoring import restoring
 from measured_strings import strings
 from measured_tables import large, synthetic
@@ -309,6 +310,7 @@ RENDER: dict[str, Callable[[str], str]] = {
     "continuous": lambda part: continuous(part, stored),
     "convex": lambda part: convex(stored("convex"), stored("tables"), part),
     "memory": memory,
+    "residual": lambda part: residual(part, stored),
     "sbi": lambda method: sbi(stored("sbi"), method),
     "stored": number,
     "facts": facts,
