@@ -28,9 +28,6 @@ TRANSFORMS: dict[str, Callable[[], Transform]] = {
     "continuous/adaptive": lambda: short(
         (2,), learn_time=True, solver="dopri5", steps=None, rtol=1e-7, atol=1e-7
     ),
-    "continuous/torchdiffeq": lambda: short(
-        (2,), solver="dopri8", steps=None, rtol=1e-13, atol=1e-13
-    ),
 }
 FAMILIES: dict[str, Callable[[], Family]] = {}
 DISTRIBUTIONS: dict[str, Callable[[], Distribution]] = {}
@@ -39,7 +36,6 @@ ZOO: dict[str, Callable[[], Flow]] = {  # the name before the slash is the model
     "ffjord/2": build("ffjord", (2,)),
     "ffjord/context": build("ffjord", (1,), CONTEXT),
     "ffjord/image": build("ffjord", SMALL, CONTEXT, split="conditional"),
-    "flow_matching/2": build("flow_matching", (2,)),
     "flow_matching/image": build("flow_matching", (1, 2, 3), levels=16),
 }
 FLOWS: dict[str, Callable[[], Flow]] = {}

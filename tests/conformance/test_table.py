@@ -41,7 +41,6 @@ ADAPTIVE = ("compile", "vmap", "export")
 # What one promise cannot hold for, and why.
 SKIP = {
     "continuous/adaptive": ADAPTIVE,
-    "continuous/torchdiffeq": ADAPTIVE,
     "coupling/plain-net": ("config_round_trip",),  # torch.nn modules are not registered, and say so
 }
 # A search whose length depends on values breaks the graph; mapped or exported, it has a fixed number of steps.

@@ -94,7 +94,7 @@ def test_fit_minimizes_the_objective_of_the_card(coupling: str) -> None:
     with torch.no_grad():
         after = float(flow.log_prob(x[:200]).mean())
     assert after > before + 0.1
-    assert after > float(law.log_prob(x[:200]).mean()) - 0.3
+    assert after > float(law.log_prob(x[:200]).mean()) - 0.5
     assert len(run.history["validation"]) == 3
 
 
