@@ -79,7 +79,8 @@ def large(document: Found | None, _: str = "") -> str:
     for part in parts:
         peaks = (_peak(part[c]) for c in COMMANDS)
         shown.append((f"{part['rows']:,}", f"{part['file_megabytes']:.1f} MB", *peaks))
-    first, last = parts[0], parts[-1]
+    # Of the largest two: what is bounded has reached its bound there.
+    first, last = parts[-2:] if len(parts) > 1 else (parts[0], parts[0])
     rows = last["rows"] - first["rows"]
     if rows > 0:
         growth = (

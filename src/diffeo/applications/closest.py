@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 FEWEST = 20
-_CHUNK = 2**22
+_CHUNK = 2**20
 
 
 @dataclass(frozen=True)

@@ -144,15 +144,15 @@ def associations(table: Array, schema: Schema) -> Array:
     there = ~np.isnan(ranked)
     ranked = np.where(there, ranked, 0.0)
     found[np.ix_(plain, plain)] = _correlations(ranked, there.astype(float))
-    shares = []
-    for i in names:
-        codes = _codes(table[:, i], schema.columns[i])
-        levels, codes = np.unique(codes, return_inverse=True)
-        shares.append(np.eye(len(levels))[codes])
+    codes = {
+        i: np.unique(_codes(table[:, i], schema.columns[i]), return_inverse=True)[1] for i in names
+    }
     for k, i in enumerate(names):
-        found[i, plain] = found[plain, i] = _ratios(shares[k], ranked, there.astype(float))
-        for m, j in enumerate(names[:k]):
-            found[i, j] = found[j, i] = _cramer(shares[k].T @ shares[m])
+        found[i, plain] = found[plain, i] = _ratios(codes[i], ranked, there.astype(float))
+        for j in names[:k]:
+            size = (int(codes[i].max()) + 1, int(codes[j].max()) + 1)
+            both = np.bincount(codes[i] * size[1] + codes[j], minlength=size[0] * size[1])
+            found[i, j] = found[j, i] = _cramer(both.reshape(size).astype(float))
     np.fill_diagonal(found, 1.0)
     return found
 
@@ -185,11 +185,15 @@ def _correlations(x: Array, there: Array) -> Array:
     return np.asarray(_safe(covariance, spread * spread.T).clip(-1, 1))
 
 
-def _ratios(share: Array, x: Array, there: Array) -> Array:
+def _ratios(codes: NDArray[np.intp], x: Array, there: Array) -> Array:
     """The correlation ratio of each column of x given one category, with the degrees of freedom taken off."""
     import numpy as np
 
-    counts, sums = share.T @ there, share.T @ x
+    def sums_of(columns: Array) -> Array:
+        found = [np.bincount(codes, weights=column) for column in columns.T]
+        return np.stack(found, 1) if found else np.zeros((1, 0))
+
+    counts, sums = sums_of(there), sums_of(x)
     n, total = counts.sum(0), sums.sum(0)
     whole = (x * x).sum(0) - _safe(total**2, n)
     between = _safe(sums**2, counts).sum(0) - _safe(total**2, n)

@@ -40,6 +40,7 @@ ROWS = 4000
 _CLOSEST = 1500
 _OWN_ROWS, _OWN_DRAWS = 400, 100
 _SHOWN, _PAIRS, _CHANGED, _POINTS = 24, 4, 2, 1500
+_PAIRED = 40
 _MOST_TARGETS = 15
 
 Maker = Callable[[Flow, Data, int], Section]
@@ -169,17 +170,19 @@ def pairs(c: Compared) -> Section:
     if len(c.schema.columns) == 1:
         raise InputError("the table has one column only.")
     _need(c, 2, "a comparison of pairs")
-    n = min(len(c.real), len(c.model))
-    a, b = (associations(t[:n], c.schema) for t in (c.real, c.model))
-    chance = associations(c.train[:n], c.schema)
+    n, d = min(len(c.real), len(c.model)), min(len(c.schema.columns), _PAIRED)
+    schema = Schema(c.schema.columns[:d])
+    a, b = (associations(t[:n, :d], schema) for t in (c.real, c.model))
+    chance = associations(c.train[:n, :d], schema)
     upper = torch.triu_indices(len(a), len(a), 1)
     i, j = upper.numpy()
     change, by_chance = abs(b - a)[i, j], abs(chance - a)[i, j]
     worst = int(change.argmax())
-    names = c.schema.names
+    names = schema.names
+    which = "" if d == len(c.schema.columns) else f" of the first {d}"
     text = (
-        f"How much each two columns tell of each other, in {n:,} rows each: Spearman's correlation where both are "
-        "ordered, the correlation ratio of a category and an ordered column, Cramér's V of two categories, all 0 "
+        f"How much each two columns{which} tell of each other, in {n:,} rows each: Spearman's correlation where both "
+        "are ordered, the correlation ratio of a category and an ordered column, Cramér's V of two categories, all 0 "
         "for independent columns. The mean difference of samples from test rows is "
         f"{change.mean():.3f}, where that of training rows is {by_chance.mean():.3f}; the largest is "
         f"{change[worst]:.2f}, of {names[i[worst]]} and {names[j[worst]]} (training rows: {by_chance.max():.2f})."
@@ -193,7 +196,7 @@ def pairs(c: Compared) -> Section:
     drawn, points = [], min(n, _POINTS)
     for k in (*strong, *weak):
         at = [int(i[k]), int(j[k])]
-        both = tuple(c.schema.columns[m] for m in at)
+        both = tuple(schema.columns[m] for m in at)
         image = mixed.pair(c.real[:points, at], c.model[:points, at], both, c.seed)
         drawn.append(Picture(image, f"{names[at[1]]} against {names[at[0]]}, real and sampled"))
     said = (
@@ -286,9 +289,11 @@ def closest(c: Compared) -> Section:
     verdict = (
         "far more than chance: the model repeats rows that it was trained on"
         if found.z > 3
-        else "within chance: there is no sign of memorized rows"
-        if found.z < 2
         else "more than chance would make likely"
+        if found.z > 2
+        else "within chance: there is no sign of memorized rows"
+        if found.z > -3
+        else "less than chance: training and test rows may be of different laws"
     )
     sides = f"{abs(found.z):.1f} standard errors {'above' if found.z >= 0 else 'below'} it"
     text = (
