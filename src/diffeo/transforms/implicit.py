@@ -136,8 +136,8 @@ class Implicit(Transform):
         prepared = net.prepare(context)
 
         def step(v: Tensor) -> Tensor:
-            y: Tensor = net(v, context, prepared)
-            return right - y
+            # Hooks of a network are for its values, not for what a search tries.
+            return right - net.forward(v, context, prepared)
 
         if torch.compiler.is_exporting() or torch._C._are_functorch_transforms_active():
             return _unrolled(step, right, net.lipschitz)
