@@ -74,7 +74,8 @@ def digits(rows: Rows, _: Mapping[str, Any]) -> str:
     """One sentence a run."""
     return "\n\n".join(
         f"After {row['seconds'] / 60:.0f} minutes: {_pm(row['bits'], row['bits_error'], 3)} bits/dim on the test part "
-        f"({row['kind']}, {row['note']}), {row['parameters']:,} parameters, validation "
+        f"({row['kind']}, {row['note']}), {_pm(row['estimate'], row['estimate_error'], 3)} by its estimate, "
+        f"{row['parameters']:,} parameters, validation "
         + ", ".join(f"{nats:.1f}" for _, nats in row["curve"][:: max(1, len(row["curve"]) // 8)])
         + f" nats in turn, worst round trip in float64 {row['round_trip_float64']:.1e}."
         for row in rows

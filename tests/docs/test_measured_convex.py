@@ -36,6 +36,7 @@ ROWS = [
     {"section": "densities", "data": "moons", "seed": 0, "kl": 0.02, "kl_estimate": 0.03, "round_trip_float32": 1e-5,
      "round_trip_float64": 1e-14, "condition": 123.0, "seconds": 60.0},
     {"section": "digits", "bits": 2.0, "bits_error": 0.01, "kind": "bound", "note": "10 draws", "parameters": 1234,
+     "estimate": 2.01, "estimate_error": 0.01,
      "seconds": 840.0, "curve": [(0, 150.0), (100, 99.5)], "round_trip_float64": 1e-11},
     {"section": "uci", "set": "boston", "split": 0, "test": -1.0, "test_error": 0.1, "mixture": -0.9,
      "mixture_error": 0.1},
