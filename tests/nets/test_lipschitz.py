@@ -15,10 +15,8 @@ from diffeo.nets.lipschitz_layers import (
     CONCATENATED,
     SWISH,
     Concatenated,
-    Exponents,
-    LipschitzConv2d,
-    LipschitzLinear,
 )
+from diffeo.nets.lipschitz_operators import Exponents, LipschitzConv2d, LipschitzLinear
 from diffeo.parts import TRAINING_TOLERANCE, refresh
 from diffeo.testing import randomize
 

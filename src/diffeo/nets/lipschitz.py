@@ -19,10 +19,7 @@ from .base import Conditioner, Context
 from .lipschitz_layers import (
     ACTIVATIONS,
     Concatenated,
-    Exponents,
-    LipschitzConv2d,
     LipschitzLayer,
-    LipschitzLinear,
     Prepared,
     growth,
     linearized,
@@ -30,6 +27,7 @@ from .lipschitz_layers import (
     pull,
     push,
 )
+from .lipschitz_operators import Exponents, LipschitzConv2d, LipschitzLinear
 from .mlp import context_size, flat_context
 
 __all__ = ["LipschitzConvNet", "LipschitzDenseNet", "LipschitzMLP", "LipschitzNet", "refresh"]
@@ -294,11 +292,11 @@ def _images(in_shape: Sequence[int], out_shape: Sequence[int], owner: str) -> Sh
 
 def _spaces(norm: Norms, count: int) -> tuple[Exponents | None, list[Any]]:
     """p of every space: a number, or its place among learned ones."""
-    if norm == "learned":
+    if isinstance(norm, str):
+        if norm != "learned":
+            raise ConfigError(f"norm must be numbers or 'learned', got {norm!r}")
         learned = Exponents(count - 1)
         return learned, [(learned, i % (count - 1)) for i in range(count)]
-    if isinstance(norm, str):
-        raise ConfigError(f"norm must be numbers or 'learned', got {norm!r}")
     given = [float(norm)] * count if isinstance(norm, int | float) else [float(p) for p in norm]
     if len(given) != count or given[0] != given[-1]:
         raise ConfigError(

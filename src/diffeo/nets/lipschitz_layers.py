@@ -1,13 +1,7 @@
-"""Layers with a Lipschitz constant of at most a given number: linear maps, convolutions, activations, concatenation.
-
-A linear map W is divided by max(1, (1 + TOLERANCE) sigma / coeff), where sigma = u^T W v is the norm that power
-iteration found: u and v are state, moved by `refresh` alone, so that forward is a pure and differentiable function of
-the weights. Gouk et al., Regularisation of neural networks by enforcing Lipschitz continuity, 2018, arXiv:1804.04368;
-Behrmann et al., Invertible residual networks, 2019, arXiv:1811.00995; Chen et al., Residual flows, 2019,
-arXiv:1906.02735.
+"""Layers with a Lipschitz constant of at most a given number: activations, concatenation, and what all layers are.
 
 Beside its value, each layer knows its Jacobian J at a point as two products: `push`, J t, and `pull`, J^T w, for t and
-w of shape [batch, vectors, *shape].
+w of shape [batch, vectors, *shape]. Linear maps: `lipschitz_operators`.
 """
 
 from __future__ import annotations
@@ -21,12 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from ..parts import REFRESH_TOLERANCE, TRAINING_TOLERANCE, Refreshed
-
-TOLERANCE = TRAINING_TOLERANCE
-"""By how much sigma may be short of the norm: power iteration stops when a step moves v by less, or by far less."""
-
-MAX_STEPS = 2000
+from ..parts import Refreshed
 
 SWISH = 1.1
 """The slope of x sigmoid(b x) is at most 1.09984, for every b > 0."""
@@ -84,10 +73,12 @@ class Elu(LipschitzLayer):
         return F.elu(x), slope
 
     def push(self, t: Tensor, slope: Slope, prepared: Prepared) -> Tensor:
-        return t * slope[:, None]
+        out: Tensor = t * slope[:, None]
+        return out
 
     def pull(self, w: Tensor, slope: Slope, prepared: Prepared) -> Tensor:
-        return w * slope[: len(w), None]
+        out: Tensor = w * slope[: len(w), None]
+        return out
 
 
 class Sin(Elu):
@@ -148,7 +139,8 @@ class CLipSwish(LipschitzLayer):
     def pull(self, w: Tensor, slope: Slope, prepared: Prepared) -> Tensor:
         up, down = slope
         first, second = w.chunk(2, dim=2)
-        return first * up[: len(w), None] + second * down[: len(w), None]
+        out: Tensor = first * up[: len(w), None] + second * down[: len(w), None]
+        return out
 
 
 ACTIVATIONS: dict[str, type[LipschitzLayer]] = {
@@ -164,260 +156,6 @@ def growth(activation: str) -> int:
     if activation not in ACTIVATIONS:
         raise ConfigError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
     return 2 if activation == "clipswish" else 1
-
-
-# -- linear maps ------------------------------------------------------------------------------------------------------
-
-
-class Exponents(nn.Module):
-    """Learned p in (1, 5), 2 at first: 1 + 4 sigmoid(raw - log 3)."""
-
-    def __init__(self, count: int) -> None:
-        super().__init__()
-        self.raw = nn.Parameter(torch.zeros(count))
-
-    def forward(self, index: int) -> Tensor:
-        return 1 + 4 * torch.sigmoid(self.raw[index] - math.log(3))
-
-
-Exponent = float | tuple[Exponents, int]
-"""p of a norm: a number, or a place among learned ones."""
-
-
-class _Operator(LipschitzLayer):
-    """y = W x + b with the induced norm ||W||_{p -> q} = max ||W x||_q / ||x||_p kept at most `coeff`.
-
-    The norm is exact for p = 1, the largest q-norm of a column, and for q = inf, the largest p*-norm of a row, where
-    1/p + 1/p* = 1; otherwise it is that of the power iteration v <- J_p*(W^T u), u <- J_q(W v), J_p(a) = sign(a)
-    |a|^(p-1) / ||a||_p^(p-1), which is the greatest one for p = q = 2.
-    """
-
-    weight: nn.Parameter
-    bias: nn.Parameter
-    u: Tensor
-    v: Tensor
-
-    def __init__(self, coeff: float, p: Exponent, q: Exponent) -> None:
-        super().__init__()
-        if not coeff > 0:
-            raise ConfigError(f"a Lipschitz coefficient must be positive, got {coeff}")
-        for norm in (p, q):
-            if not isinstance(norm, tuple) and not norm >= 1:
-                raise ConfigError(f"a norm must be at least 1, got {norm}")
-        self.lipschitz = self.coeff = coeff
-        self.p, self.q = p, q
-
-    def _start(self, fan_in: int, into: Sequence[int], out: Sequence[int]) -> None:
-        bound = 1 / math.sqrt(max(fan_in, 1))
-        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
-        nn.init.uniform_(self.bias, -bound, bound)
-        self.register_buffer("u", _unit(torch.randn(*out), 2.0))
-        self.register_buffer("v", _unit(torch.randn(*into), 2.0))
-        if not self.weight.is_meta:
-            self.refresh(TRAINING_TOLERANCE)
-
-    def _image(self, v: Tensor, weight: Tensor) -> Tensor:
-        raise NotImplementedError
-
-    def _back(self, u: Tensor, weight: Tensor) -> Tensor:
-        raise NotImplementedError
-
-    def _norms(self) -> tuple[Any, Any]:
-        """p and q, as numbers or, where they are learned, as tensors."""
-        return _exponent(self.p), _exponent(self.q)
-
-    def _columns(self, weight: Tensor) -> Tensor:
-        """Every column of W, or a longer one that holds it, as a row."""
-        return weight.transpose(0, 1).flatten(1)
-
-    def sigma(self) -> Tensor:
-        """The norm of W before scaling, as far as it is known: a differentiable function of W, p and q."""
-        p, q = self._norms()
-        if p == 1:
-            return _norm(self._columns(self.weight), q, 1).amax()
-        if q == math.inf:
-            return _norm(self.weight.flatten(1), _dual(p), 1).amax()
-        found = (self.u * self._image(self.v, self.weight)).sum()
-        if isinstance(p, Tensor) or isinstance(q, Tensor):
-            # Where u and v maximize, this is also the derivative of the maximum by p and q.
-            found = found / (_norm(self.v.flatten(), p, 0) * _norm(self.u.flatten(), _dual(q), 0))
-        return found
-
-    def effective(self) -> Tensor:
-        """The weight that forward multiplies with."""
-        with torch.autocast(self.weight.device.type, enabled=False):
-            return self.weight / ((1 + TOLERANCE) / self.coeff * self.sigma()).clamp(min=1)
-
-    def prepare(self, shift: Tensor | None = None) -> Prepared:
-        return self.effective(), self.bias if shift is None else self.bias + shift
-
-    def linearized(self, x: Tensor, prepared: Prepared) -> tuple[Tensor, Slope]:
-        return self(x, prepared), None
-
-    @torch.no_grad()
-    def refresh(self, tolerance: float = REFRESH_TOLERANCE) -> None:
-        p, q = self._norms()
-        if p == 1 or q == math.inf:
-            return
-        p, q = (float(n) for n in (p, q))
-        w, u, v, restarted = self.weight, self.u, self.v, False
-        for _ in range(MAX_STEPS):
-            # What is at rest stays, bit for bit.
-            new = _unit(self._back(u, w), float(_dual(p)))
-            lengths = (_length(v, p), _length(u, float(_dual(q))))
-            moved, size, last, *units = torch.stack(
-                [*(a.norm() for a in (new - v, new, v)), *lengths]
-            ).tolist()
-            if size == 0 and not restarted:
-                # Nothing of u is left, though the map need not be zero.
-                again = torch.randn(u.shape, generator=torch.Generator().manual_seed(0))
-                u, restarted = _unit(again.to(u), q), True
-                continue
-            # Averages of vectors of length 1 are shorter.
-            short = any(abs(unit - 1) > TOLERANCE / 10 for unit in units)
-            if size == 0 or not (short or moved > tolerance * last):
-                break
-            v = new
-            u = _unit(self._image(v, w), q)
-        self.u.copy_(u)
-        self.v.copy_(v)
-
-    @torch.no_grad()
-    def certified(self) -> float:
-        p, q = (float(n) for n in self._norms())
-        w = self.effective().double()
-        found = [_between(self._spectral(w), p, q, self.v.numel(), self.u.numel())]
-        columns, rows = self._columns(w), w.flatten(1)
-        if p == 1:
-            found.append(float(_norm(columns, q, 1).amax()))
-        if q == math.inf:
-            found.append(float(_norm(rows, _dual(p), 1).amax()))
-        if p == q:
-            # Riesz and Thorin: between the exponents 1 and inf the norm is log-convex in 1/p.
-            first, last = float(columns.abs().sum(1).amax()), float(rows.abs().sum(1).amax())
-            found.append(first ** (1 / p) * last ** (1 - 1 / p))
-        return min(found)
-
-    def _spectral(self, weight: Tensor) -> float:
-        """An upper bound on the 2-norm of the operator."""
-        raise NotImplementedError
-
-
-class LipschitzLinear(_Operator):
-    """y = W x + b on [batch, in_features]."""
-
-    def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        coeff: float,
-        p: Exponent = 2.0,
-        q: Exponent = 2.0,
-    ) -> None:
-        super().__init__(coeff, p, q)
-        self.weight = nn.Parameter(torch.empty(out_features, in_features))
-        self.bias = nn.Parameter(torch.empty(out_features))
-        self._start(in_features, (in_features,), (out_features,))
-
-    def forward(self, x: Tensor, prepared: Prepared) -> Tensor:
-        weight, bias = prepared
-        return F.linear(x, weight) + bias if bias.ndim > 1 else F.linear(x, weight, bias)
-
-    def push(self, t: Tensor, slope: Slope, prepared: Prepared) -> Tensor:
-        return F.linear(t, prepared[0])
-
-    def pull(self, w: Tensor, slope: Slope, prepared: Prepared) -> Tensor:
-        return w @ prepared[0]
-
-    def _image(self, v: Tensor, weight: Tensor) -> Tensor:
-        return weight @ v
-
-    def _back(self, u: Tensor, weight: Tensor) -> Tensor:
-        return u @ weight
-
-    def _spectral(self, weight: Tensor) -> float:
-        return float(torch.linalg.matrix_norm(weight, 2))
-
-
-class LipschitzConv2d(_Operator):
-    """A convolution with zero padding of half the kernel, on [batch, C, H, W]; its norm is that of the whole operator.
-
-    Power iteration runs the convolution itself, with its padding and stride, on one input of the image's size. The
-    certificate unrolls it up to UNROLLED inputs, and embeds it beyond in a periodic convolution on a larger torus,
-    whose norm is the greatest one over its frequencies: Sedghi et al., The singular values of convolutional layers,
-    2018, arXiv:1805.10408.
-    """
-
-    UNROLLED = 1024
-
-    def __init__(
-        self,
-        in_shape: Sequence[int],
-        out_channels: int,
-        kernel: int,
-        coeff: float,
-        p: Exponent = 2.0,
-        q: Exponent = 2.0,
-        *,
-        stride: int = 1,
-    ) -> None:
-        super().__init__(coeff, p, q)
-        channels, *size = in_shape
-        if kernel % 2 == 0 or kernel < 1 or stride < 1:
-            raise ConfigError(f"a kernel must be odd and a stride positive: {kernel} and {stride}")
-        self.stride, self.padding = stride, kernel // 2
-        self.weight = nn.Parameter(torch.empty(out_channels, channels, kernel, kernel))
-        self.bias = nn.Parameter(torch.empty(out_channels))
-        # Pixel by pixel, it is a matrix: one pixel tells its norm.
-        size = [1, 1] if kernel == stride == 1 else size
-        reduced = [(n - 1) // stride + 1 for n in size]
-        self._start(channels * kernel**2, (channels, *size), (out_channels, *reduced))
-
-    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        return F.conv2d(x, weight, bias, stride=self.stride, padding=self.padding)
-
-    def _transposed(self, y: Tensor, weight: Tensor, size: Sequence[int]) -> Tensor:
-        kernel = weight.shape[2]
-        more = [
-            n - ((m - 1) * self.stride + kernel - 2 * self.padding)
-            for n, m in zip(size, y.shape[2:], strict=True)
-        ]
-        return F.conv_transpose2d(
-            y, weight, stride=self.stride, padding=self.padding, output_padding=more
-        )
-
-    def forward(self, x: Tensor, prepared: Prepared) -> Tensor:
-        weight, bias = prepared
-        if bias.ndim == 1:
-            return self._convolve(x, weight, bias)
-        return self._convolve(x, weight) + bias[..., None, None]
-
-    def linearized(self, x: Tensor, prepared: Prepared) -> tuple[Tensor, Slope]:
-        return self(x, prepared), tuple(x.shape[2:])
-
-    def push(self, t: Tensor, slope: Slope, prepared: Prepared) -> Tensor:
-        return self._convolve(t.flatten(0, 1), prepared[0]).unflatten(0, t.shape[:2])
-
-    def pull(self, w: Tensor, slope: Slope, prepared: Prepared) -> Tensor:
-        return self._transposed(w.flatten(0, 1), prepared[0], slope).unflatten(0, w.shape[:2])
-
-    def _image(self, v: Tensor, weight: Tensor) -> Tensor:
-        return self._convolve(v[None], weight)[0]
-
-    def _back(self, u: Tensor, weight: Tensor) -> Tensor:
-        return self._transposed(u[None], weight, self.v.shape[1:])[0]
-
-    def _spectral(self, weight: Tensor) -> float:
-        inputs = self.v.numel()
-        if inputs <= self.UNROLLED:
-            eye = torch.eye(inputs).to(weight).reshape(inputs, *self.v.shape)
-            return float(torch.linalg.matrix_norm(self._convolve(eye, weight).flatten(1), 2))
-        kernel = weight.shape[2]
-        torus = [n + kernel - 1 for n in self.v.shape[1:]]
-        waves = torch.fft.fft2(weight, s=torus).flatten(2).permute(2, 0, 1)
-        if waves.shape[1] > waves.shape[2]:
-            waves = waves.mH
-        return float(torch.linalg.eigvalsh(waves @ waves.mH).amax().clamp(min=0).sqrt())
 
 
 class Concatenated(LipschitzLayer):
@@ -442,7 +180,8 @@ class Concatenated(LipschitzLayer):
     def shares(self) -> Tensor:
         """The weights of x and of f(x), [2]: their squares add up to coeff^2."""
         eta = F.softplus(self.raw) + 0.1
-        return self.coeff * eta / eta.norm()
+        out: Tensor = self.coeff * eta / eta.norm()
+        return out
 
     def prepare(self, shift: Tensor | None = None) -> Prepared:
         first, *others = self.layers
@@ -469,7 +208,8 @@ class Concatenated(LipschitzLayer):
         inner, (a, b) = prepared
         slopes, width = slope
         through = pull(self.layers, b * w[:, :, width:], slopes, inner)
-        return a * w[:, :, :width] + through
+        out: Tensor = a * w[:, :, :width] + through
+        return out
 
     @torch.no_grad()
     def certified(self) -> float:
@@ -515,51 +255,3 @@ def pull(
 def product(numbers: Any) -> float:
     """The product of Lipschitz constants, that of a composition."""
     return math.prod(float(n) for n in numbers)
-
-
-# -- norms ------------------------------------------------------------------------------------------------------------
-
-
-def _exponent(p: Exponent) -> Any:
-    return p[0](p[1]) if isinstance(p, tuple) else p
-
-
-def _dual(p: Any) -> Any:
-    """p* with 1/p + 1/p* = 1."""
-    if isinstance(p, Tensor):
-        return p / (p - 1)
-    return math.inf if p == 1 else 1.0 if p == math.inf else p / (p - 1)
-
-
-def _norm(a: Tensor, p: Any, dim: int) -> Tensor:
-    if not isinstance(p, Tensor):
-        return torch.linalg.vector_norm(a, p, dim=dim)
-    # |a|^p has no gradient by p at 0.
-    safe = torch.where(a == 0, torch.ones_like(a), a.abs())
-    powers = torch.where(a == 0, torch.zeros_like(a), safe**p)
-    return powers.sum(dim) ** (1 / p)
-
-
-def _length(a: Tensor, p: float) -> Tensor:
-    return torch.linalg.vector_norm(a, p)
-
-
-def _unit(a: Tensor, p: float) -> Tensor:
-    """J_p(a): the vector of dual norm 1 whose product with a is ||a||_p; a itself if it is zero."""
-    a = a / a.abs().amax().clamp(min=torch.finfo(a.dtype).tiny)
-    # The norms are at least 1 now, except that of zero.
-    if p == 2:
-        return a / a.norm().clamp(min=1)
-    if p == 1:
-        return a.sign()
-    if p == math.inf:
-        top = (a.abs() == 1).to(a)
-        return a.sign() * top / top.sum().clamp(min=1)
-    out = a.sign() * a.abs() ** (p - 1)
-    return out / torch.linalg.vector_norm(a, p).clamp(min=1) ** (p - 1)
-
-
-def _between(two: float, p: float, q: float, n: int, m: int) -> float:
-    """A bound on ||W||_{p -> q} from the 2-norm of W, m x n."""
-    longer = n ** max(0.0, 0.5 - 1 / p)
-    return two * longer * m ** max(0.0, 1 / q - 0.5)

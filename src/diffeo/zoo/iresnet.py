@@ -65,7 +65,7 @@ def iresnet(
     context: moves the first layer of every g. levels, alpha, standardize, dequantization: see realnvp; integers go to
     [-1/2, 1/2] without a logit.
     """
-    net = {"activation": activation, "coeff": coeff}
+    net: dict[str, Any] = {"activation": activation, "coeff": coeff}
     chain = residual_stack(
         event_shape,
         preprocessing(
