@@ -41,7 +41,7 @@ def chains(rows: Sequence[Found]) -> str:
             f"{rhat[0]:.3f} ({rhat[-1]:.2f})",
             f"{effective[0]:.0f} ({effective[-1]:.0f})",
             _percent(r["accepted"]),
-            _percent(r["exchanged"]),
+            "" if r["exchanged"] is None else _percent(r["exchanged"]),
         )
         table.append((_name(r), _percent(r["converged"]), *shown))
     one = rows[0]["settings"]

@@ -167,7 +167,7 @@ def sampled(flow: Any, y: Any, sigma: Any, settings: Row) -> tuple[Any, Row]:
             torch.tensor([0.5, 0.1, 0.0]).to(found.effective)
         ).tolist(),
         "accepted": found.accepted.mean().item(),
-        "exchanged": found.exchanged.mean().item(),
+        "exchanged": None if found.exchanged is None else found.exchanged.mean().item(),
         "by_picture": {"rhat": found.rhat.tolist(), "effective": found.effective.tolist()},
     }
 

@@ -9,25 +9,27 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-Parts = Callable[[Tensor], tuple[Tensor, Tensor]]
+Parts = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
 ACCEPTANCE = 0.8
 
 
 class _State(NamedTuple):
-    """Where chains are, what -log of prior and likelihood are there, and their slopes."""
+    """Where chains are, what -log of prior and likelihood are there, their slopes, and the curvature of the latter."""
 
     u: Tensor
     prior: Tensor
     misfit: Tensor
     prior_slope: Tensor
     misfit_slope: Tensor
+    misfit_curvature: Tensor
 
 
 class Hamiltonian:
     """Chains u [chains, rungs, n, d] of n targets exp(-prior - power misfit), the power rising with the rung.
 
-    parts: u [..., n, d] to prior and misfit [..., n]. power: [rungs, n]. Steps have the diagonal metric E[slope^2],
-    which under the target is its mean curvature; trajectories have a random number of steps, from half of `leapfrog`.
+    parts: u [..., n, d] to prior and misfit [..., n], and the expected curvature of the misfit, [..., n, d]. power:
+    [rungs, n]. Steps have a diagonal metric, the mean of slope^2 of the prior, which is its mean curvature, and of the
+    curvature of the misfit; trajectories have a random number of steps, from half of `leapfrog`.
     Neal, MCMC using Hamiltonian dynamics, 2012, arXiv:1206.1901.
     """
 
@@ -42,7 +44,7 @@ class Hamiltonian:
     ) -> None:
         self.parts, self.power, self.leapfrog, self.generator = parts, power, leapfrog, generator
         self.state = self._at(u)
-        self.curvature = self._slope(self.state).square().mean(0)
+        self.curvature = self._curvature()
         self.log_step = torch.full_like(power, math.log(0.2))
         self.adapted = self.swaps = 0
 
@@ -51,9 +53,10 @@ class Hamiltonian:
         chance, _ = self._propose()
         self.adapted += 1
         self.log_step = self.log_step + self.adapted**-0.5 * (chance.mean(0) - ACCEPTANCE)
-        square = self._slope(self.state).square().mean(0)
         # Over about the last quarter of the steps: powers have risen since.
-        self.curvature = self.curvature + (square - self.curvature) / (1 + self.adapted / 4)
+        self.curvature = self.curvature + (self._curvature() - self.curvature) / (
+            1 + self.adapted / 4
+        )
 
     def step(self) -> Tensor:
         """A proposal for every chain; [chains, rungs, n], 1 where it was taken."""
@@ -97,16 +100,29 @@ class Hamiltonian:
     def _at(self, u: Tensor) -> _State:
         with torch.enable_grad():
             u = u.detach().requires_grad_()
-            prior, misfit = self.parts(u)
+            prior, misfit, curvature = self.parts(u)
             (misfit_slope,) = torch.autograd.grad(misfit.sum(), u, retain_graph=True)
             (prior_slope,) = torch.autograd.grad(prior.sum(), u)
-        return _State(u.detach(), prior.detach(), misfit.detach(), prior_slope, misfit_slope)
+        return _State(
+            u.detach(),
+            prior.detach(),
+            misfit.detach(),
+            prior_slope,
+            misfit_slope,
+            curvature.detach(),
+        )
 
     def _energy(self, state: _State) -> Tensor:
         return state.prior + self.power * state.misfit
 
     def _slope(self, state: _State) -> Tensor:
         return state.prior_slope + self.power[..., None] * state.misfit_slope
+
+    def _curvature(self) -> Tensor:
+        # Not slope^2 of the misfit, which is large as long as chains are far off.
+        state = self.state
+        curvature = state.prior_slope.square() + self.power[..., None] * state.misfit_curvature
+        return curvature.mean(0)
 
     def _uniform(self, like: Tensor) -> Tensor:
         return torch.rand(

@@ -32,14 +32,14 @@ class Posterior:
     """Draws [chains, draws, n, *event_shape] of restored events, in the units of the data.
 
     rhat, effective: of every picture, the worst of its entries, [n]; accepted: share of the proposals, [n];
-    exchanged: share of the exchanges between temperatures, where it is least, [n]; 1 with one temperature.
+    exchanged: share of the exchanges between temperatures, where it is least, [n]; None with one.
     """
 
     draws: Tensor
     rhat: Tensor
     effective: Tensor
     accepted: Tensor
-    exchanged: Tensor
+    exchanged: Tensor | None = None
 
     @property
     def mean(self) -> Tensor:
@@ -131,10 +131,11 @@ def posterior(
         u, problem.parts, ladder.clamp(max=first), leapfrog=leapfrog, generator=generator
     )
 
-    tempered = temperatures > 1
-    chances = torch.zeros_like(ladder) if tempered else torch.full_like(ladder, draws / 2)
+    chances = torch.zeros_like(ladder)
 
     def exchange() -> None:
+        if temperatures == 1:
+            return
         fresh = sampler.renew(problem.inward(problem.prior_draws(chains, generator), inside=False))
         chances[0] += fresh.mean(0) / 2
         between = sampler.exchange().mean(0)
@@ -145,17 +146,14 @@ def posterior(
     for i in range(warmup):
         sampler.power = torch.minimum(ladder, first ** (1 - min(1.0, 2 * (i + 1) / warmup)))
         sampler.adapt()
-        if tempered:
-            exchange()
+        exchange()
         tell(i + 1, warmup + draws)
     sampler.power = ladder
-    if tempered:
-        chances.zero_()
+    chances.zero_()
     kept, accepted = [], torch.zeros_like(ladder)
     for i in range(draws):
         accepted += sampler.step().mean(0)
-        if tempered:
-            exchange()
+        exchange()
         kept.append(problem.in_units(sampler.state.u[:, -1]))
         tell(warmup + i + 1, warmup + draws)
     found = torch.stack(kept, 1)
@@ -165,7 +163,7 @@ def posterior(
         split_rhat(flat).amax(-1),
         effective_size(flat).amin(-1),
         accepted[-1] / draws,
-        chances.amin(0) / (draws / 2),
+        chances.amin(0) / (draws / 2) if temperatures > 1 else None,
     )
 
 
@@ -223,10 +221,11 @@ class _Problem:
     def misfit(self, x: Tensor) -> Tensor:
         return 0.5 * (self.weight * (self.y - x)).square().sum(-1)
 
-    def parts(self, u: Tensor) -> tuple[Tensor, Tensor]:
-        """-log p(u), and the misfit."""
+    def parts(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """-log p(u), the misfit, and its expected curvature (dx/du / sigma)^2."""
         x, ladj = self.outward(u)
-        return -self.log_prob(x) - ladj, self.misfit(x)
+        slope = torch.ones_like(x) if self.levels is None else x * (1 - x / self.levels)
+        return -self.log_prob(x) - ladj, self.misfit(x), (self.weight * slope).square()
 
     def powers(self, u: Tensor, rungs: int) -> tuple[Tensor, Tensor]:
         """What the misfit at draws of the prior asks for, [n], and powers from there to one, [rungs, n]."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -39,6 +40,13 @@ Temperatures = Annotated[
         min=1, metavar="N", help="Powers of the likelihood, by which chains get from mode to mode."
     ),
 ]
+COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "rhat": ("R-hat", "{:.3f}".format),
+    "effective": ("effective draws", "{:.0f}".format),
+    "accepted": ("accepted", "{:.0%}".format),
+    "exchanged": ("exchanged", "{:.0%}".format),
+    "converged": ("converged", lambda good: "yes" if good else "no"),
+}
 
 
 @edit.command(
@@ -225,7 +233,7 @@ def _restored(
         "rhat": found.rhat.tolist(),
         "effective": found.effective.tolist(),
         "accepted": found.accepted.tolist(),
-        "exchanged": found.exchanged.tolist(),
+        **({} if found.exchanged is None else {"exchanged": found.exchanged.tolist()}),
         "converged": found.converged.tolist(),
     }
     return (found.mean, found.deviation), told
@@ -253,12 +261,10 @@ def _show(
     if as_json:
         return say_json(facts | told)
     if told:
-        table = Table("picture", "R-hat", "effective draws", "accepted", "exchanged", "converged")
-        rows = zip(*told.values(), strict=True)
-        for i, (rhat, effective, accepted, exchanged, good) in enumerate(rows):
-            shares = f"{accepted:.0%}", f"{exchanged:.0%}"
-            word = "yes" if good else "no"
-            table.add_row(str(i), f"{rhat:.3f}", f"{effective:.0f}", *shares, word)
+        table = Table("picture", *(COLUMNS[key][0] for key in told))
+        for i, row in enumerate(zip(*told.values(), strict=True)):
+            cells = (COLUMNS[key][1](value) for key, value in zip(told, row, strict=True))
+            table.add_row(str(i), *cells)
         console.print(table)
     n = f"{len(restored)} picture" + ("s" if len(restored) > 1 else "")
     say(f"{n}: {out}")
