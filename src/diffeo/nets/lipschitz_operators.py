@@ -318,8 +318,8 @@ def _unit(a: Tensor, p: float) -> Tensor:
     a = a / a.abs().amax().clamp(min=torch.finfo(a.dtype).tiny)
     # The norms are at least 1 now, except that of zero.
     if p == 2:
-        out: Tensor = a / a.norm().clamp(min=1)
-        return out
+        unit: Tensor = a / a.norm().clamp(min=1)
+        return unit
     if p == 1:
         return a.sign()
     if p == math.inf:
