@@ -240,7 +240,8 @@ class _Problem:
     def in_units(self, u: Tensor) -> Tensor:
         """x [..., n, *event_shape] on the scale of the data: k stands for the integer k."""
         x = self.outward(u.detach())[0].unflatten(-1, self.flow.event_shape)
-        return x - CENTRE if self.discrete else x
+        found: Tensor = x - CENTRE if self.discrete else x
+        return found
 
     def centred(self, x: Tensor) -> Tensor:
         x = x.to(**self.like)
