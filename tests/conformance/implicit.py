@@ -32,7 +32,24 @@ DISTRIBUTIONS: dict[str, Callable[[], Distribution]] = {}
 CONDITIONERS: dict[str, Callable[[], Conditioner]] = {}
 # The name before the slash is the model's.
 ZOO: dict[str, Callable[[], Flow]] = {
-    "impflow/2": build("impflow", (2,), CONTEXT, depth=1, estimator="exact", hidden=(3,)),
-    "impflow/image": build("impflow", (1, 2, 4), levels=17, blocks=(1,)),
+    "impflow/image": build(
+        "impflow",
+        (1, 2, 4),
+        levels=17,
+        blocks=(1,),
+        image_coeff=0.3,
+        estimator="series",
+        terms=2,
+    ),
+    "impflow/2": build(
+        "impflow",
+        (2,),
+        CONTEXT,
+        depth=1,
+        estimator="exact",
+        hidden=(3,),
+        coeff=0.3,
+        method="picard",
+    ),
 }
 FLOWS: dict[str, Callable[[], Flow]] = {}
