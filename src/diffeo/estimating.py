@@ -4,47 +4,37 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from .errors import ConfigError
 from .flow import Flow
-from .parts import describe, rebuild
-from .resizing import share
+from .parts import describe
 from .transforms.logdet import LogDet
+from .variants import replaced, variant
 
 
-def with_estimator(flow: Flow, estimator: LogDet) -> Flow:
-    """A flow that shares the weights of this one, all its residual layers with `estimator`.
+def with_estimator(flow: Flow, estimator: LogDet | str) -> Flow:
+    """A flow that shares the weights of this one, all its residual and implicit layers with `estimator`.
 
-    `with_estimator(flow, Exact()).log_prob(x)` is the exact likelihood. Raises ConfigError where no layer has one.
+    `with_estimator(flow, Exact()).log_prob(x)` is the exact likelihood. Layers of a convex potential take `"exact"` or
+    `"lanczos"`. Raises ConfigError where no layer has an estimator of that kind.
 
     >>> import diffeo
     >>> flow = diffeo.zoo.build("residual_flow", (2,), size="tiny")
     >>> flow.likelihood, with_estimator(flow, diffeo.transforms.Exact()).likelihood
     ('estimate', 'exact')
     """
+    new = describe(estimator)
     found: list[str] = []
-    tree = _replaced(describe(flow), describe(estimator), found)
+
+    def change(part: dict[str, Any]) -> dict[str, Any]:
+        if type(part.get("estimator")) is not type(new):
+            return part
+        found.append(part["part"])
+        return part | {"estimator": new}
+
+    tree = replaced(describe(flow), change)
     if not found:
         raise ConfigError(
-            "this flow has no residual layer, whose log|det| could be found otherwise"
+            f"this flow has no layer whose log|det| could be found by {estimator!r}: residual and implicit layers take "
+            "an estimator such as diffeo.transforms.Exact(), convex potentials take 'exact' or 'lanczos'"
         )
-    with torch.random.fork_rng(devices=[]):
-        other = rebuild(tree)
-    assert isinstance(other, Flow)
-    share(flow, other)
-    other.provenance, other.memory = flow.provenance, flow.memory
-    return other.train(flow.training)
-
-
-def _replaced(tree: Any, estimator: Any, found: list[str]) -> Any:
-    if isinstance(tree, list):
-        return [_replaced(v, estimator, found) for v in tree]
-    if not isinstance(tree, dict):
-        return tree
-    if "part" in tree and "estimator" in tree:
-        found.append(tree["part"])
-        return {k: _replaced(v, estimator, found) for k, v in tree.items()} | {
-            "estimator": estimator
-        }
-    return {k: _replaced(v, estimator, found) for k, v in tree.items()}
+    return variant(flow, tree)

@@ -207,7 +207,9 @@ def _note(draws: int, noise: str = "uniform noise") -> str:
 
 def _noise(flow: Flow) -> str:
     learned = any(isinstance(m, VariationalDequantize) for m in flow.modules())
-    return "learned noise" if learned else "uniform noise"
+    noise = ["learned noise" if learned else "uniform noise"] if flow.dequantized else []
+    probes = ["random probes"] if flow.continuous.likelihood == "estimate" else []
+    return " and ".join(noise + probes)
 
 
 def _chunks(rows: Tensor) -> Iterator[Tensor]:

@@ -218,9 +218,7 @@ class Flow(Part):
         """x = f^-1(z), [*batch, *event_shape]; integers for integer data."""
         batch, rows, context = self._rows(z, context, latent=True)
         self._refresh()
-        x = chunked(
-            lambda z, c: self.transform.inverse(z, c)[0], rows.shape[0], batch_size, rows, context
-        )
+        x = chunked(self.transform.decode, rows.shape[0], batch_size, rows, context)
         return x.reshape(*batch, *self.event_shape)
 
     @torch.no_grad()
@@ -244,7 +242,7 @@ class Flow(Part):
         shape, n, context = self._sample_rows(sample_shape, context, batch_shape)
         self._refresh()
         z = self.base.sample(n, context, temperature=temperature, generator=generator)
-        x = chunked(lambda z, c: self.transform.inverse(z, c)[0], n, batch_size, z, context)
+        x = chunked(self.transform.decode, n, batch_size, z, context)
         return x.reshape(*shape, *self.event_shape)
 
     def rsample_and_log_prob(

@@ -6,17 +6,13 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
-import torch
-from torch import nn
-
-from .errors import ConfigError, DiffeoError, ShapeError
+from .errors import DiffeoError, ShapeError
 from .flow import Flow
 from .nets.pyramid import Pyramid
-from .parts import Shape, as_shape, describe, rebuild
+from .parts import Shape, as_shape, describe
+from .variants import variant
 
 SHAPES = ("event_shape", "in_shape", "out_shape")
-# What belongs to the size of the image, and is made anew with it.
-FOLLOWS_SIZE = ("visible",)
 
 
 def resized(flow: Flow, event_shape: Sequence[int]) -> Flow:
@@ -43,35 +39,9 @@ def resized(flow: Flow, event_shape: Sequence[int]) -> Flow:
     tree["transform"] = _scaled(tree["transform"], ratio, pyramid)
     tree["base"] = tree["base"] | {"event_shape": _vector(tree["base"]["event_shape"], ratio)}
     try:
-        with torch.random.fork_rng(devices=[]):
-            other = rebuild(tree)
+        return variant(flow, tree)
     except DiffeoError as error:
         raise ShapeError(f"this model cannot be resized to {new}: {error}") from error
-    if not isinstance(other, Flow):
-        raise ConfigError("the configuration describes no flow")
-    share(flow, other)
-    other.provenance = flow.provenance
-    other.memory = flow.memory
-    return other.train(flow.training)
-
-
-def share(source: nn.Module, target: nn.Module) -> None:
-    """Give every module of `target` the parameters and buffers of its counterpart in `source`."""
-    counterparts = dict(source.named_modules())
-    for path, module in target.named_modules():
-        origin = counterparts[path]
-        for kind in ("_parameters", "_buffers"):
-            theirs: dict[str, Any] = getattr(origin, kind)
-            ours: dict[str, Any] = getattr(module, kind)
-            for name, value in theirs.items():
-                if name in FOLLOWS_SIZE or value is None:
-                    continue
-                if ours[name].shape != value.shape:
-                    raise ShapeError(
-                        f"{path}.{name} has shape {tuple(value.shape)}, which depends on the size of the image: "
-                        "this model cannot be resized"
-                    )
-                ours[name] = value
 
 
 def _scaled(tree: Any, ratio: tuple[Fraction, Fraction], pyramid: bool = False) -> Any:

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from .errors import ConfigError
 from .flow import Flow
-from .parts import describe, rebuild
-from .resizing import share
+from .parts import describe
 from .transforms import Continuous
 from .transforms.reversible import Apply
+from .variants import replaced, variant
 
 _OPTIONS = ("solver", "steps", "rtol", "atol", "trace", "probe", "adjoint")
 
@@ -37,12 +37,11 @@ def with_solver(flow: Flow, **options: Any) -> Flow:
     _layers(flow)
     if "solver" in options:
         options = {"steps": None} | options
-    with torch.random.fork_rng(devices=[]):
-        other = rebuild(_replaced(describe(flow), options))
-    assert isinstance(other, Flow)
-    share(flow, other)
-    other.provenance, other.memory = flow.provenance, flow.memory
-    return other.train(flow.training)
+
+    def change(part: dict[str, Any]) -> dict[str, Any]:
+        return part | options if part["part"] == Continuous.__name__ else part
+
+    return variant(flow, replaced(describe(flow), change))
 
 
 @torch.no_grad()
@@ -100,12 +99,3 @@ def _layers(flow: Flow) -> list[Continuous]:
     if not found:
         raise ConfigError("this flow has no continuous layer, so there is no ODE to solve")
     return found
-
-
-def _replaced(tree: Any, options: dict[str, Any]) -> Any:
-    if isinstance(tree, list):
-        return [_replaced(v, options) for v in tree]
-    if not isinstance(tree, dict):
-        return tree
-    new = {k: _replaced(v, options) for k, v in tree.items()}
-    return new | options if tree.get("part") == Continuous.__name__ else new

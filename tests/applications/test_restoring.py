@@ -142,6 +142,7 @@ def test_ranks_of_the_truth_are_uniform():
     assert ((ranks.var(0) - 1 / 12).abs() < 0.015).all()
 
 
+@pytest.mark.slow
 def test_digits_fit_what_is_known():
     flow, x = diffeo.load("digits-glow"), diffeo.data.load("digits").test[:2]
     sigma = torch.zeros(flow.event_shape)

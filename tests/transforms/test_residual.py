@@ -280,7 +280,7 @@ def test_a_flow_with_another_estimator_shares_its_weights():
     many = flow.log_prob(x.expand(400, 5, 2), generator=torch.Generator().manual_seed(0))
     error = many.std(0) / math.sqrt(400)
     assert bool(((many.mean(0) - exact.log_prob(x)).abs() < 4.5 * error + 1e-9).all())
-    with pytest.raises(ConfigError, match="no residual layer"):
+    with pytest.raises(ConfigError, match="no layer whose log"):
         with_estimator(diffeo.zoo.build("nice", (2,), size="tiny"), Exact())
 
 

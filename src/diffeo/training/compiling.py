@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .. import zoo
+from ..evaluation import LOG2
 from ..flow import Flow
 from ..objectives import Loss, Objective, flow_matching
 from ..transforms import Continuous
@@ -64,6 +65,13 @@ def objective(flow: Flow, settings: TrainingSettings) -> Objective:
         return settings.objective
     name = flow.provenance.get("name")
     return zoo.card(name).objective if name in zoo.names() else "maximum_likelihood"
+
+
+def unit(flow: Flow, settings: TrainingSettings) -> tuple[str, float]:
+    """The unit in which losses are shown, and what a loss is multiplied by."""
+    if objective(flow, settings) != "maximum_likelihood":
+        return "mean square", 1.0
+    return ("bits/dim", 1 / (LOG2 * flow.event_size)) if flow.discrete else ("nats", 1.0)
 
 
 def wanted(settings: TrainingSettings, steps: int | None, flow: Flow) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -253,7 +252,7 @@ def _train(
     import lightning.pytorch as pl
 
     from .batch_norm import global_batch_norm
-    from .compiling import objective
+    from .compiling import unit
     from .divergence import Diverged
     from .logs import make_loggers
     from .machines import main_process, trainer_arguments
@@ -276,11 +275,7 @@ def _train(
     if progress:
         from .progress import BudgetBar
 
-        bits = 1 / (module.flow.event_size * math.log(2))
-        discrete = module.flow.discrete
-        matching = objective(module.flow, settings) != "maximum_likelihood"
-        unit = "mean square" if matching else "bits/dim" if discrete else "nats"
-        callbacks.append(BudgetBar(unit, bits if unit == "bits/dim" else 1.0))
+        callbacks.append(BudgetBar(*unit(module.flow, settings)))
     trainer = pl.Trainer(
         **place,
         max_epochs=1,

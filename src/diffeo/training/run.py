@@ -18,7 +18,7 @@ from .. import zoo
 from ..data import Data
 from ..data import load as load_data
 from ..errors import ConfigError, DataError, InputError, ShapeError, TrainingError
-from ..evaluation import LOG2, baselines, evaluate
+from ..evaluation import baselines, evaluate
 from ..files import write_atomically
 from ..flow import Flow
 from ..nets.pyramid import Pyramid
@@ -27,6 +27,7 @@ from ..saving import CONFIG
 from ..saving import load as load_flow
 from ..transforms import Chain
 from .checkpoint import FOLDER
+from .compiling import unit
 from .divergence import Diverged
 from .fit import Run, fit
 from .machines import main_process, processor, trainer_arguments
@@ -246,13 +247,12 @@ def report(folder: str | Path, *, seed: int = 0) -> Path:
     folder = Path(folder)
     flow, chosen, results = open_run(folder)
     data = read_data(chosen)
-    bits = data.levels is not None
-    unit = 1 / (LOG2 * flow.event_size) if bits else 1.0
+    name, scale = unit(flow, chosen.training)
     curves = {
-        name: [(int(step), value * unit) for step, value in points]
-        for name, points in results["history"].items()
+        part: [(int(step), value * scale) for step, value in points]
+        for part, points in results["history"].items()
     }
-    facts = results["facts"] | {"curve unit": "bits/dim" if bits else "nats"}
+    facts = results["facts"] | {"curve unit": name}
     title = f"{zoo.card(chosen.model).title} on {data.name}"
     try:
         return write_report(

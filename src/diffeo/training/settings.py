@@ -23,7 +23,8 @@ class TrainingSettings(BaseModel):
         "linear", description="of flow_matching, from data to noise"
     )
     coupling: Literal["independent", "optimal"] = Field(
-        "independent", description="of flow_matching: which noise goes with which example of a batch"
+        "independent",
+        description="of flow_matching: which noise goes with which example of a batch",
     )
     epochs: int | None = Field(None, ge=1)
     steps: int | None = Field(None, ge=1)

@@ -62,6 +62,10 @@ class Transform(Part):
         """Latent to data: x, ladj."""
         raise DirectionError(f"{self.name} has no inverse direction")
 
+    def decode(self, z: Tensor, context: Context = None) -> Tensor:
+        """The x of `inverse` alone: for a transform whose ladj would cost something."""
+        return self.inverse(z, context)[0]
+
     @torch.no_grad()
     def initialize(self, x: Tensor, context: Context = None) -> Tensor:
         """Set data-dependent state from a batch, once; returns what the next layer sees."""
@@ -71,8 +75,7 @@ class Transform(Part):
     @torch.no_grad()
     def initialize_inverse(self, z: Tensor, context: Context = None) -> Tensor:
         """The same for a transform that is used the other way: set the state from latents, return their data."""
-        x: Tensor = self.inverse(z, context)[0]
-        return x
+        return self.decode(z, context)
 
     @property
     def name(self) -> str:
@@ -113,7 +116,7 @@ class Transform(Part):
         """
         # Both passes draw the same dropout masks.
         with torch.no_grad(), generator_kept(z.device):
-            x, _ = self.inverse(z, context)
+            x = self.decode(z, context)
         x = x.detach().requires_grad_()
         z, ladj = self(x, context)
         return (x,), z, ladj
@@ -210,6 +213,11 @@ class Chain(Transform):
             total = ladj if total is None else total + ladj
         assert total is not None
         return z, total
+
+    def decode(self, z: Tensor, context: Context = None) -> Tensor:
+        for part in reversed(list(self)):
+            z = part.decode(z, context)
+        return z
 
     @torch.no_grad()
     def initialize(self, x: Tensor, context: Context = None) -> Tensor:

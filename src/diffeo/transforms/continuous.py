@@ -103,10 +103,12 @@ class Continuous(Transform):
 
     def inverse(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         if self.stochastic:
-            x, _, _ = self._solve(z, context, None, _NOTHING, backwards=True)
-            return x, z.new_full((len(z),), math.nan)
+            return self.decode(z, context), z.new_full((len(z),), math.nan)
         x, sums, _ = self._solve(z, context, None, _LADJ, backwards=True)
         return x, sums[:, 0]
+
+    def decode(self, z: Tensor, context: Context = None) -> Tensor:
+        return self._solve(z, context, None, _NOTHING, backwards=True)[0]
 
     @property
     def regularized(self) -> bool:

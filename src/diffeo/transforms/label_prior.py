@@ -55,7 +55,7 @@ class LabelPrior(Elementwise):
     def auxiliary(self, eps: Tensor, context: Context) -> Tensor:
         """-classifier * log2 p(y | mean of z over its pixels), [batch]: training adds it to the bits per dimension."""
         assert isinstance(context, Tensor)
-        z = self.inverse(eps, context)[0]
+        z = self.decode(eps, context)
         cross_entropy = -(context * self.logits(z).log_softmax(1)).sum(1)
         return self.classifier * cross_entropy / math.log(2)
 

@@ -103,6 +103,10 @@ class Split(Transform):
         # A partition that divides its shape rebuilds the event from its two parts alone.
         return self.partition.merge(out, kept, out), ladj
 
+    def decode(self, z: Tensor, context: Context = None) -> Tensor:
+        out, inner = self._parts(z)
+        return self.partition.merge(out, self.rest.decode(inner, context), out)
+
     @torch.no_grad()
     def initialize(self, x: Tensor, context: Context = None) -> Tensor:
         kept, out = self.partition.split(x)

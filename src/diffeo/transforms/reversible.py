@@ -86,7 +86,7 @@ class Apply:
 
     def undo(self, state: State, context: Context) -> State:
         """The state before this step."""
-        return (self.transform.inverse(state[0], context)[0], *state[1:])
+        return (self.transform.decode(state[0], context), *state[1:])
 
     def pull(
         self, state: State, grads: State, ladj_grad: Tensor, wrt: list[Tensor], given: Given
