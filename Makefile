@@ -28,7 +28,7 @@ demo: .venv/.installed ## Train a small model on real data and write runs/demo/r
 # One thread per worker: two workers with two threads each would fight over two cores.
 test: .venv/.installed ## Run the fast tests and the examples in the docstrings
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests src/diffeo --doctest-modules -m "not slow" \
-	  -n $(WORKERS) --dist worksteal --cov=diffeo --cov-report=term:skip-covered
+	  -n $(WORKERS) --cov=diffeo --cov-report=term:skip-covered
 
 test-slow: .venv/.installed ## Run the tests marked slow
 	$(BIN)/python -m pytest tests -m slow

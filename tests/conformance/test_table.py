@@ -51,6 +51,8 @@ SCALE = {"glow": 0.5}
 # compilation the tracing alone; every entry goes through the backends in the slow ones.
 GRAPHS = ("compile", "export")
 TRACED = "eager"
+# Variants whose parts have entries of their own: in the slow tests.
+LONG = ("realnvp/image-learned", "impflow/image", "maf/mixture")
 INDUCTOR_FAST = ("nice/2",)
 INDUCTOR_SLOW = [name for name in FLOWS if name not in INDUCTOR_FAST]
 
@@ -94,7 +96,9 @@ def test_conditioner(name: str) -> None:
     _check(check_conditioner, CONDITIONERS, name)
 
 
-@pytest.mark.parametrize("name", FLOWS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in LONG else n for n in FLOWS]
+)
 def test_flow(name: str) -> None:
     _check(check_flow, FLOWS, name, scale=SCALE.get(name.split("/")[0], 1.0))
 
