@@ -61,8 +61,9 @@ def recording() -> Iterator[list[tuple[str, Solution]]]:
 
     >>> with recording() as found:
     ...     _ = solve(lambda x: 0.5 * x + 1, torch.zeros(3, 2), name="line")
-    >>> [(name, int(s.steps.max()) > 1) for name, s in found]
-    [('line', True)]
+    >>> name, solution = found[0]
+    >>> name, int(solution.steps.max()) > 1
+    ('line', True)
     """
     found: list[tuple[str, Solution]] = []
     token = _found.set(found)
