@@ -270,8 +270,9 @@ def test_what_a_residual_refuses():
             wrong()
 
 
-def test_a_flow_with_another_estimator_shares_its_weights():
-    flow = diffeo.zoo.build("residual_flow", (2,), size="tiny").double().eval()
+@pytest.mark.parametrize(("name", "depth"), [("residual_flow", 1), ("impflow", 2)])
+def test_a_flow_with_another_estimator_shares_its_weights(name, depth):
+    flow = diffeo.zoo.build(name, (2,), size="tiny", depth=depth).double().eval()
     randomize(flow)
     exact = with_estimator(flow, Exact())
     assert (flow.likelihood, exact.likelihood) == ("estimate", "exact")

@@ -5,6 +5,7 @@ Lu, Chen, Li, Wang, Zhu. Implicit normalizing flows. 2021, arXiv:2103.09527.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,14 +15,12 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from ..fixed_points import Method, default_tolerance, fixed_point
-from ..nets import make_net
 from ..nets.lipschitz import LipschitzNet
 from ..parts import register
 from ..properties import Properties
 from .base import Context, Noise, Transform
 from .logdet import LogDet, Roulette
-
-Net = LipschitzNet | Callable[..., nn.Module]
+from .residual import Net, contraction
 
 
 @register
@@ -53,9 +52,9 @@ class Implicit(Transform):
         super().__init__(event_shape, context_shape=context_shape)
         if net_z is None and isinstance(net_x, nn.Module):
             raise ConfigError(f"{self.name} needs a network for z, beside the one given for x")
-        self.net_x = self._made(net_x)
-        self.net_z = self._made(net_x if net_z is None else net_z)
-        self.estimator = Roulette() if estimator is None else estimator
+        self.net_x = contraction(net_x, self)
+        self.net_z = contraction(net_x if net_z is None else net_z, self)
+        self.estimator = Roulette() if estimator is None else copy.deepcopy(estimator)
         self.method: Method = method
         up, down = self.net_x.lipschitz, self.net_z.lipschitz
         size = math.prod(self.event_shape)
@@ -69,21 +68,6 @@ class Implicit(Transform):
             forward="iterative",
             inverse="iterative",
         )
-
-    def _made(self, net: Net) -> LipschitzNet:
-        made = make_net(
-            net, self.event_shape, self.event_shape, self.context_shape, owner=self.name
-        )
-        if not isinstance(made, LipschitzNet):
-            given = type(net if isinstance(net, nn.Module) else made).__name__
-            raise ConfigError(
-                f"{self.name} needs networks with a Lipschitz constant, such as LipschitzMLP, got {given}"
-            )
-        if not made.lipschitz < 1:
-            raise ConfigError(
-                f"{self.name} needs Lipschitz constants below 1, and that of a network is {made.lipschitz:g}"
-            )
-        return made
 
     @property
     def stochastic(self) -> bool:

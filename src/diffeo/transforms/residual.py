@@ -23,6 +23,25 @@ from ..properties import Properties
 from .base import Context, Noise, Transform
 from .logdet import LogDet, Roulette
 
+Net = LipschitzNet | Callable[..., nn.Module]
+
+
+def contraction(net: Net, owner: Transform) -> LipschitzNet:
+    """The network of a transform, from one or from a callable. Raises ConfigError unless its constant is below 1."""
+    made = make_net(
+        net, owner.event_shape, owner.event_shape, owner.context_shape, owner=owner.name
+    )
+    if not isinstance(made, LipschitzNet):
+        given = type(net if isinstance(net, nn.Module) else made).__name__
+        raise ConfigError(
+            f"{owner.name} needs a network with a Lipschitz constant, such as LipschitzMLP, got {given}"
+        )
+    if not made.lipschitz < 1:
+        raise ConfigError(
+            f"{owner.name} needs a Lipschitz constant below 1, and that of its network is {made.lipschitz:g}"
+        )
+    return made
+
 
 @register
 class Residual(Transform):
@@ -39,26 +58,14 @@ class Residual(Transform):
     def __init__(
         self,
         event_shape: Sequence[int],
-        net: LipschitzNet | Callable[..., nn.Module],
+        net: Net,
         *,
         estimator: LogDet | None = None,
         context_shape: Any = None,
         method: Method = "picard",
     ) -> None:
         super().__init__(event_shape, context_shape=context_shape)
-        made = make_net(
-            net, self.event_shape, self.event_shape, self.context_shape, owner=self.name
-        )
-        if not isinstance(made, LipschitzNet):
-            raise ConfigError(
-                f"{self.name} needs a network with a Lipschitz constant, such as LipschitzMLP, "
-                f"got {type(made).__name__}"
-            )
-        if not made.lipschitz < 1:
-            raise ConfigError(
-                f"{self.name} needs a Lipschitz constant below 1, and that of its network is {made.lipschitz:g}"
-            )
-        self.net = made
+        self.net = made = contraction(net, self)
         # Of its own, as every other part of it.
         self.estimator = Roulette() if estimator is None else copy.deepcopy(estimator)
         self.method: Method = method
