@@ -171,7 +171,36 @@ def test_a_point_does_not_depend_on_its_batch_mates(solver: str, limit: float) -
         assert float(((a - c).abs() / c.abs().clamp(min=1)).detach().max()) < 1e-3
 
 
-@pytest.mark.parametrize("options", [{"solver": "rk4", "steps": 10}, {"rtol": 1e-6, "atol": 1e-6}])
+@pytest.mark.parametrize("options", [{}, {"adjoint": True}, {"trace": "hutchinson"}])
+def test_examples_that_are_done_leave_and_come_back_in_their_place(options: Any) -> None:
+    """Values and gradients of a batch, easy and hard ones mixed, are those of its examples alone."""
+    layer = made((3,), context_shape=(2,), rtol=1e-7, atol=1e-7, **options)
+    x = points(12, 3) * torch.tensor([0.01, 1.0, 30.0], dtype=torch.float64).repeat(4)[:, None]
+    context = points(12, 2).requires_grad_()
+    noise = None
+    if layer.stochastic:
+        noise = layer.draw(12, generator=torch.Generator().manual_seed(0), like=x)
+
+    def found(rows: slice) -> list[Tensor]:
+        z, ladj = layer(x[rows], context[rows], None if noise is None else noise[rows])
+        total = z.sin().sum() + (z[:, 0] * ladj).sum()
+        return [z, ladj, *torch.autograd.grad(total, [context, *layer.parameters()])]
+
+    together = found(slice(None))
+    apart = list(zip(*(found(slice(i, i + 1)) for i in range(12)), strict=True))
+    for i, (a, parts) in enumerate(zip(together, apart, strict=True)):
+        b = torch.cat(parts) if i < 2 else torch.stack(parts).sum(0)
+        assert torch.allclose(a, b, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"solver": "rk4", "steps": 10},
+        {"rtol": 1e-6, "atol": 1e-6},
+        {"solver": "dopri8", "rtol": 1e-6, "atol": 1e-6},
+    ],
+)
 def test_adjoint_gradients_are_those_of_backpropagation(options: Any) -> None:
     plain = made(learn_time=True, context_shape=(2,), **options)
     adjoint = made(learn_time=True, context_shape=(2,), adjoint=True, **options)

@@ -158,7 +158,8 @@ class Continuous(Transform):
         if start == end:
             return x, x.new_zeros(len(x), what), 0
         count = [0]
-        f = self._dynamics(context, noise, what, count)
+        e = noise if self.stochastic and isinstance(noise, Tensor) else None
+        f = _Motion(self, context, e, what, count)
         entries = math.prod(self.event_shape)
         y = torch.cat((x.reshape(len(x), entries), x.new_zeros(len(x), what)), 1)
         with _full_precision(x):
@@ -170,22 +171,6 @@ class Continuous(Transform):
             else:
                 y = solve(f, y, start, end, self.solver, entries=entries, name=self.name)
         return y[:, :entries].reshape(x.shape), y[:, entries:], count[0]
-
-    def _dynamics(self, context: Context, noise: Noise, what: int, count: list[int]) -> Dynamics:
-        shape = self.event_shape
-        size = math.prod(shape)
-        e = noise if self.stochastic and isinstance(noise, Tensor) else None
-
-        def f(t: Tensor, y: Tensor) -> Tensor:
-            count[0] += 1
-            x = y[:, :size].reshape(len(y), *shape)
-            time = self.time if self.root is None else self.root.square()
-            values = [v * time for v in self._values(x, t * time, context, e, what)]
-            return torch.cat(
-                [values[0].reshape(len(y), size), *(v[:, None] for v in values[1:])], 1
-            )
-
-        return f
 
     def _values(
         self, x: Tensor, t: Tensor, context: Context, e: Tensor | None, what: int
@@ -254,6 +239,47 @@ class Continuous(Transform):
 
 
 _NOTHING, _LADJ, _PENALTIES = 0, 1, 3
+
+
+class _Motion(Dynamics):
+    """The derivatives of x, flattened, and of `what` integrals, with respect to the share of T that has passed."""
+
+    def __init__(
+        self,
+        layer: Continuous,
+        context: Context,
+        e: Tensor | None,
+        what: int,
+        count: list[int],
+        rows: Tensor | None = None,
+    ) -> None:
+        self.layer, self.context, self.e, self.what, self.count = layer, context, e, what, count
+        self.rows = rows
+
+    def __call__(self, t: Tensor, y: Tensor) -> Tensor:
+        self.count[0] += 1
+        layer, context, e = self.layer, self.context, self.e
+        if (
+            self.rows is not None
+        ):  # here and not in `take`, for gradients with respect to the context
+            rows = self.rows
+            if isinstance(context, dict):
+                context = {k: v[rows] for k, v in context.items()}
+            elif context is not None:
+                context = context[rows]
+            e = None if e is None else e[rows]
+        size = math.prod(layer.event_shape)
+        x = y[:, :size].reshape(len(y), *layer.event_shape)
+        time: Any = layer.time if layer.root is None else layer.root.square()
+        if layer.root is None and time == 1.0:
+            values = layer._values(x, t, context, e, self.what)
+        else:
+            values = [v * time for v in layer._values(x, t * time, context, e, self.what)]
+        return torch.cat([values[0].reshape(len(y), size), *(v[:, None] for v in values[1:])], 1)
+
+    def take(self, rows: Tensor) -> _Motion:
+        rows = rows if self.rows is None else self.rows[rows]
+        return _Motion(self.layer, self.context, self.e, self.what, self.count, rows)
 
 
 def _made(field: Any, shape: Shape, context_shape: Any, owner: str) -> Field:

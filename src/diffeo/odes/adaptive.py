@@ -1,0 +1,149 @@
+"""Adaptive steps, each example's of its own."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..errors import ConvergenceError
+from .solver import OWN, Solver
+from .steps import Dynamics, Embedded
+
+SAFETY, LEAST, MOST = 0.9, 0.2, 10.0
+MEMORY = 0.04
+"""Power of the error before in the next step: Hairer, Norsett, Wanner, 1993, II.4, and their dopri5."""
+WORTH = 0.8
+"""Share of the examples still under way below which the others are left out of the computation."""
+
+
+def adaptive_steps(
+    f: Dynamics, y: Tensor, start: float, end: float, solver: Solver, entries: int, name: str
+) -> Tensor:
+    """y(end) from y(start) = y, [batch, n]: examples are tried together, those that are done leave now and then.
+
+    Raises ConvergenceError where the tolerance is not met, naming `name`.
+    """
+    if not len(y):
+        return y
+    tableau = OWN[solver.name]
+    step = Embedded(tableau, y)
+    power = 1 / tableau.order - 0.75 * MEMORY
+    sign = 1.0 if end >= start else -1.0
+    span = abs(end - start)
+    done = y.new_zeros(len(y))  # time that has passed
+    slope = f(y.new_full((len(y),), start), y)
+    h = _first_step(f, y, slope, start, sign, span, solver, entries)
+    smallest = 4 * torch.finfo(y.dtype).eps * span
+    left = span - done
+    before = torch.ones_like(h)  # error over tolerance of the last accepted step
+    failed = torch.zeros_like(h, dtype=torch.bool)
+    rows = torch.arange(len(y), device=y.device)
+    finished: list[tuple[Tensor, Tensor]] = []
+    for _ in range(solver.most):
+        h = torch.minimum(h, left)
+        after, slopes, times, states = step(f, start + sign * done, y, sign * h, slope)
+        with torch.no_grad():
+            ratio = _ratio(step.error(h, slopes), y, after, solver, entries)
+            good = ratio <= 1
+            everywhere = bool(good.all())
+            taken = h if everywhere else torch.where(good, h, torch.zeros_like(h))
+        if everywhere:
+            y, slope = after, slopes[-1]
+        else:
+            # What is rejected may not be finite, and must not reach a gradient.
+            if not bool(ratio.isfinite().all()):
+                after, slopes, times, states = step(f, start + sign * done, y, sign * taken, slope)
+            y = torch.where(good[:, None], after, y)
+            slope = torch.where(good[:, None], slopes[-1], slope)
+        if f.records:
+            f.record(times, states, [sign * taken * w for w in tableau.weights])
+        with torch.no_grad():
+            ratio = ratio.nan_to_num(nan=1e30, posinf=1e30).clamp(min=1e-4)
+            factor = SAFETY * ratio**-power * torch.where(good, before, 1.0) ** MEMORY
+            # Not longer at once after a step that was too long.
+            factor = torch.where(good & failed, factor.clamp(max=1.0), factor)
+            before, failed = torch.where(good, ratio, before), ~good
+            done = torch.where(good & (h >= left), torch.full_like(h, span), done + taken)
+            h = h * factor.clamp(LEAST, MOST)
+            left = span - done
+            going = left > 0
+            many = int(going.sum())
+            if bool((going & (h < smallest)).any()):
+                break
+        if not many:
+            finished.append((rows, y))
+            return _joined(finished)
+        if many <= WORTH * len(y):
+            here, gone = going.nonzero()[:, 0], (~going).nonzero()[:, 0]
+            finished.append((rows[gone], y[gone]))
+            f = f.take(here)
+            y, slope, h, left, done, before, failed, rows = (
+                v[here] for v in (y, slope, h, left, done, before, failed, rows)
+            )
+    stuck = going & ((h < smallest) | (h * solver.most > span))
+    worst = float(left.max())
+    raise ConvergenceError(
+        f"{name}: {max(int(stuck.sum()), 1)} of {len(y) + sum(len(r) for r, _ in finished)} examples do not reach the "
+        f"end of time with {solver}: up to {worst:.3g} of {span:.3g} is left, after steps down to "
+        f"{float(h[going].min()):.1e}; the field is too steep or not finite there, or the tolerance below the rounding "
+        f"of {str(y.dtype).removeprefix('torch.')}"
+    )
+
+
+# Its length depends on values. What torch.compiler.disable sets; that decorator would make the import load dynamo.
+adaptive_steps._torchdynamo_disable = True  # type: ignore[attr-defined]
+
+
+def _joined(parts: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """Examples in their order, from (indices, values)."""
+    if len(parts) == 1:
+        return parts[0][1]
+    rows, values = (torch.cat(each) for each in zip(*parts, strict=True))
+    return values[rows.argsort()]
+
+
+def _ratio(error: Tensor, y: Tensor, after: Tensor, solver: Solver, entries: int) -> Tensor:
+    """Error over tolerance of every example, [batch]."""
+    scaled = error / (solver.atol + solver.rtol * torch.maximum(y.abs(), after.abs()))
+    return norm(scaled, entries)
+
+
+def norm(scaled: Tensor, entries: int) -> Tensor:
+    """Root mean square of the first entries, or the largest of the others if that is more, [batch]."""
+    found = _rms(scaled[:, :entries])
+    if entries < scaled.shape[1]:
+        found = torch.maximum(found, scaled[:, entries:].abs().amax(1))
+    return found
+
+
+def _rms(y: Tensor) -> Tensor:
+    return y.square().mean(1).sqrt() if y.shape[1] else y.new_zeros(len(y))
+
+
+@torch.no_grad()
+def _first_step(
+    f: Dynamics,
+    y: Tensor,
+    slope: Tensor,
+    start: float,
+    sign: float,
+    span: float,
+    solver: Solver,
+    entries: int,
+) -> Tensor:
+    """A step whose error an explicit Euler step guesses. Hairer, Norsett, Wanner, 1993, II.4."""
+    scale = solver.atol + solver.rtol * y.abs()
+    size, speed = (_rms((v / scale)[:, :entries]) for v in (y, slope))
+    h = torch.where((size < 1e-5) | (speed < 1e-5), 1e-6, 0.01 * size / speed).clamp(max=span)
+    moved = f(start + sign * h, torch.addcmul(y, (sign * h)[:, None], slope))
+    bend = _rms(((moved - slope) / scale)[:, :entries]) / h
+    largest = torch.maximum(speed, bend)
+    order = OWN[solver.name].order
+    guess = torch.where(
+        largest <= 1e-15, (1e-3 * h).clamp(min=1e-6), (0.01 / largest) ** (1 / order)
+    )
+    h = torch.minimum(100 * h, guess)
+    return torch.where(h.isfinite() & (h > 0), h, torch.full_like(h, 0.01 * span)).clamp(max=span)
+
+
+__all__ = ["adaptive_steps", "norm"]
