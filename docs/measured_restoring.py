@@ -32,7 +32,6 @@ def chains(rows: Sequence[Found]) -> str:
             "R-hat, median (worst)",
             "effective draws, median (least)",
             "accepted",
-            "exchanged",
         )
     ]
     for r in rows:
@@ -41,14 +40,13 @@ def chains(rows: Sequence[Found]) -> str:
             f"{rhat[0]:.3f} ({rhat[-1]:.2f})",
             f"{effective[0]:.0f} ({effective[-1]:.0f})",
             _percent(r["accepted"]),
-            "" if r["exchanged"] is None else _percent(r["exchanged"]),
         )
         table.append((_name(r), _percent(r["converged"]), *shown))
     one = rows[0]["settings"]
     each = sum(r["seconds"] for r in rows) / len(rows)
     text = (
         f"{one['pictures']} pictures, {one['chains']} chains of {one['draws']} draws each after {one['warmup']}, "
-        f"each at {one['temperatures']} temperatures, trajectories of at most {one['leapfrog']} steps: "
+        f"trajectories of at most {one['leapfrog']} steps: "
         f"{each / one['pictures']:.0f} seconds a picture on one core."
     )
     return f"{lines(table)}\n\n{text}"

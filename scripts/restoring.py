@@ -156,7 +156,7 @@ def sampled(flow: Any, y: Any, sigma: Any, settings: Row) -> tuple[Any, Row]:
 
     from diffeo.applications import posterior
 
-    chosen = {k: settings[k] for k in ("chains", "draws", "warmup", "temperatures", "leapfrog")}
+    chosen = {k: settings[k] for k in ("chains", "draws", "warmup", "leapfrog")}
     clock = time.perf_counter()
     found = posterior(flow, y, sigma, generator=torch.Generator().manual_seed(0), **chosen)
     return found, {
@@ -167,7 +167,6 @@ def sampled(flow: Any, y: Any, sigma: Any, settings: Row) -> tuple[Any, Row]:
             torch.tensor([0.5, 0.1, 0.0]).to(found.effective)
         ).tolist(),
         "accepted": found.accepted.mean().item(),
-        "exchanged": None if found.exchanged is None else found.exchanged.mean().item(),
         "by_picture": {"rhat": found.rhat.tolist(), "effective": found.effective.tolist()},
     }
 
@@ -240,9 +239,8 @@ def main() -> None:
     parser.add_argument("run", nargs="?", default="digits-glow")
     parser.add_argument("--pictures", type=int, default=24)
     parser.add_argument("--chains", type=int, default=4)
-    parser.add_argument("--draws", type=int, default=250)
+    parser.add_argument("--draws", type=int, default=2000)
     parser.add_argument("--warmup", type=int, default=100)
-    parser.add_argument("--temperatures", type=int, default=8)
     parser.add_argument("--leapfrog", type=int, default=8)
     parser.add_argument("--steps", type=int, default=200, help="of Adam, for the most likely")
     parser.add_argument("--rows", nargs="+", help="some of them: 0.125 ... centre ... drawn-half")

@@ -11,7 +11,7 @@ import diffeo
 from diffeo.applications import most_likely, write_pictures
 
 RUN = "digits-glow"
-SHORT = ("--chains", 2, "--draws", 4, "--warmup", 2, "--temperatures", 2)
+SHORT = ("--chains", 2, "--draws", 4, "--warmup", 2)
 
 
 @pytest.fixture(scope="module")

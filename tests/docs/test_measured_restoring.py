@@ -24,7 +24,6 @@ def row(kind: Any, *names: str) -> dict[str, Any]:
         "rhat": [1.01, 1.03, 1.2],
         "effective": [300.0, 120.0, 40.0],
         "accepted": 0.8,
-        "exchanged": 0.3,
         "coverage": [0.893, 0.011],
         "correlation": 0.5,
         "seconds": 60.0,
@@ -33,7 +32,6 @@ def row(kind: Any, *names: str) -> dict[str, Any]:
             "chains": 4,
             "draws": 250,
             "warmup": 120,
-            "temperatures": 6,
             "leapfrog": 16,
         },
     }
@@ -58,7 +56,7 @@ def test_tables(monkeypatch, tmp_path) -> None:
     assert "half" not in text["denoising"]
     assert "| the right half | 20.0 ± 0.2 |" in text["inpainting"]
     assert text["inpainting"].endswith("| 1.5 ± 0.3 |")
-    assert "| σ = 4 | 75 % | 1.010 (1.20) | 300 (40) | 80 % | 30 % |" in text["chains"]
+    assert "| σ = 4 | 75 % | 1.010 (1.20) | 300 (40) | 80 % |" in text["chains"]
     assert "8 seconds a picture" in text["chains"]
     assert "| the right half | 89.3 ± 1.1 % | 0.50 |" in text["calibration"]
     assert (
@@ -104,7 +102,7 @@ def test_calibration_of_draws_that_are_right(script) -> None:
     draws = mean + scale * torch.randn(2, 100, 100, 1, 8, 8, generator=generator)
     x = (mean + scale * torch.randn(mean.shape, generator=generator)).round()
     one = torch.ones(100)
-    found = Posterior(draws, one, 200 * one, one, one)
+    found = Posterior(draws, one, 200 * one, one)
     told = script.calibration(found, script.in_bins(x), torch.ones_like(x, dtype=torch.bool))
     share, error = told["coverage"]
     assert share == pytest.approx(0.9, abs=0.02)
@@ -118,7 +116,7 @@ def test_the_script_resumes_by_row(script, monkeypatch, tmp_path) -> None:
     monkeypatch.setitem(script.write.__globals__, "RESULTS", tmp_path)
     monkeypatch.setattr(script, "IMAGES", tmp_path)
     arguments = (
-        "--pictures 2 --chains 2 --draws 4 --warmup 2 --temperatures 2 --leapfrog 2 --steps 2 "
+        "--pictures 2 --chains 2 --draws 4 --warmup 2 --leapfrog 2 --steps 2 "
         "--rows 0.25 half drawn-half"
     )
     monkeypatch.setattr(sys, "argv", ["restoring", *arguments.split()])

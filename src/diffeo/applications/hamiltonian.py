@@ -1,4 +1,4 @@
-"""Hamiltonian Monte Carlo at several temperatures side by side, with exchanges between them."""
+"""Hamiltonian Monte Carlo of many chains side by side, their likelihood raised to a power."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class _State(NamedTuple):
 
 
 class Hamiltonian:
-    """Chains u [chains, rungs, n, d] of n targets exp(-prior - power misfit), the power rising with the rung.
+    """Chains u [chains, n, d] of n targets exp(-prior - power misfit), power [n].
 
-    parts: u [..., n, d] to prior and misfit [..., n], and the expected curvature of the misfit, [..., n, d]. power:
-    [rungs, n]. Steps have a diagonal metric, the mean of slope^2 of the prior, which is its mean curvature, and of the
-    curvature of the misfit; trajectories have a random number of steps, from half of `leapfrog`.
+    parts: u [..., n, d] to prior and misfit [..., n], and the expected curvature of the misfit, [..., n, d]. Steps
+    have a diagonal metric, the mean of slope^2 of the prior, which is its mean curvature, and of the curvature of the
+    misfit; trajectories have a random number of steps, from half of `leapfrog`.
     Neal, MCMC using Hamiltonian dynamics, 2012, arXiv:1206.1901.
     """
 
@@ -46,7 +46,7 @@ class Hamiltonian:
         self.state = self._at(u)
         self.curvature = self._curvature()
         self.log_step = torch.full_like(power, math.log(0.2))
-        self.adapted = self.swaps = 0
+        self.adapted = 0
 
     def adapt(self) -> None:
         """A proposal for every chain; step sizes go towards an acceptance of 0.8, and the metric follows the slopes."""
@@ -59,43 +59,8 @@ class Hamiltonian:
         )
 
     def step(self) -> Tensor:
-        """A proposal for every chain; [chains, rungs, n], 1 where it was taken."""
+        """A proposal for every chain; [chains, n], 1 where it was taken."""
         return self._propose()[1].to(self.power.dtype)
-
-    def renew(self, u: Tensor) -> Tensor:
-        """Draws of the prior, [chains, n, d], proposed to the lowest rung; the chance of each, [chains, n]."""
-        new = self._at(u[:, None])
-        old = _State(*(part[:, :1] for part in self.state))
-        chance = _chance(self.power[:1] * (old.misfit - new.misfit))
-        lowest = _where(self._uniform(chance) < chance, new, old)
-        self.state = _State(
-            *(torch.cat((a, b[:, 1:]), 1) for a, b in zip(lowest, self.state, strict=True))
-        )
-        return chance[:, 0]
-
-    def exchange(self) -> Tensor:
-        """Neighbouring rungs may exchange their chains, even and odd pairs in turn; chances [chains, pairs, n].
-
-        Syed and others, Non-reversible parallel tempering, 2022, arXiv:1905.02939.
-        """
-        rungs = len(self.power)
-        low = torch.arange(self.swaps % 2, rungs - 1, 2, device=self.power.device)
-        self.swaps += 1
-        power, misfit = self.power, self.state.misfit
-        chance = _chance((power[low + 1] - power[low]) * (misfit[:, low + 1] - misfit[:, low]))
-        taken = (self._uniform(chance) < chance).long()
-        order = torch.arange(rungs, device=low.device)[None, :, None].repeat(
-            len(misfit), 1, misfit.shape[2]
-        )
-        order[:, low] += taken
-        order[:, low + 1] -= taken
-        self.state = _State(
-            *(
-                part.gather(1, order if part.ndim == 3 else order[..., None].expand_as(part))
-                for part in self.state
-            )
-        )
-        return chance
 
     def _at(self, u: Tensor) -> _State:
         with torch.enable_grad():
@@ -147,24 +112,18 @@ class Hamiltonian:
             p = p - 0.5 * step * self._slope(new)
             new = self._at(new.u + step * p)
             p = p - 0.5 * step * self._slope(new)
-        chance = _chance(before - self._energy(new) - 0.5 * p.square().sum(-1))
+        gain = before - self._energy(new) - 0.5 * p.square().sum(-1)
+        chance = (
+            gain.nan_to_num(nan=-math.inf).clamp(max=0.0).exp()
+        )  # 0 for what has left all numbers
         taken = self._uniform(chance) < chance
-        self.state = _where(taken, new, old)
-        return chance, taken
-
-
-def _chance(gain: Tensor) -> Tensor:
-    """min(1, e^gain), and 0 for what has left all numbers."""
-    return gain.nan_to_num(nan=-math.inf).clamp(max=0.0).exp()
-
-
-def _where(taken: Tensor, new: _State, old: _State) -> _State:
-    return _State(
-        *(
-            torch.where(taken if a.ndim == 3 else taken[..., None], a, b)
-            for a, b in zip(new, old, strict=True)
+        self.state = _State(
+            *(
+                torch.where(taken if a.ndim == 2 else taken[..., None], a, b)
+                for a, b in zip(new, old, strict=True)
+            )
         )
-    )
+        return chance, taken
 
 
 __all__ = ["Hamiltonian"]

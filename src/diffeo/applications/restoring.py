@@ -31,15 +31,13 @@ RHAT, EFFECTIVE = 1.05, 100
 class Posterior:
     """Draws [chains, draws, n, *event_shape] of restored events, in the units of the data.
 
-    rhat, effective: of every picture, the worst of its entries, [n]; accepted: share of the proposals, [n];
-    exchanged: share of the exchanges between temperatures, where it is least, [n]; None with one.
+    rhat, effective: of every picture, the worst of its entries, [n]; accepted: share of the proposals, [n].
     """
 
     draws: Tensor
     rhat: Tensor
     effective: Tensor
     accepted: Tensor
-    exchanged: Tensor | None = None
 
     @property
     def mean(self) -> Tensor:
@@ -102,68 +100,43 @@ def posterior(
     *,
     context: Any = None,
     chains: int = 4,
-    draws: int = 250,
+    draws: int = 2000,
     warmup: int = 100,
-    temperatures: int = 8,
     leapfrog: int = 8,
     generator: torch.Generator | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Posterior:
-    """Draws from p(x | y) by tempered Hamiltonian Monte Carlo, integers through x = levels / (1 + e^-u).
+    """Draws from p(x | y) by Hamiltonian Monte Carlo, integers through x = levels / (1 + e^-u).
 
-    y, sigma: as for `most_likely`. Each chain is a ladder of `temperatures`, rungs whose likelihood has powers from
-    nearly 0 to 1; the lowest takes in fresh draws of the prior, neighbours exchange theirs, and draws of the highest
-    are kept. Chains begin at draws of the prior and know nothing of each other. In the warm-up the powers rise to their
-    places, and step sizes and metrics are found. Trajectories have up to `leapfrog` steps. progress: called with the
-    steps done and their number. Raises ShapeError or InputError for what does not fit.
+    y, sigma: as for `most_likely`. Chains begin at draws of the flow and know nothing of each other; in the warm-up the
+    likelihood's power rises to one, and step sizes and metrics are found. Trajectories have up to `leapfrog` steps.
+    progress: called with the steps done and their number. Raises ShapeError or InputError for what does not fit.
     """
-    if min(chains, draws // 4, warmup + 1, temperatures, leapfrog) < 1:
+    if min(chains, draws // 4, warmup + 1, leapfrog) < 1:
         raise InputError(
-            "posterior needs a chain, four draws, a temperature and a step at least, "
-            f"got {chains}, {draws}, {temperatures} and {leapfrog}"
+            "posterior needs a chain, four draws and a step at least, "
+            f"got {chains}, {draws} and {leapfrog}"
         )
     problem = _Problem(flow, y, sigma, context)
-    u = problem.prior_draws(chains * temperatures, generator)
     # Draws out of range begin at its edge.
-    u = problem.inward(u).unflatten(0, (chains, temperatures))
-    first, ladder = problem.powers(u, temperatures)
-    sampler = Hamiltonian(
-        u, problem.parts, ladder.clamp(max=first), leapfrog=leapfrog, generator=generator
-    )
-
-    chances = torch.zeros_like(ladder)
-
-    def exchange() -> None:
-        if temperatures == 1:
-            return
-        fresh = sampler.renew(problem.inward(problem.prior_draws(chains, generator), inside=False))
-        chances[0] += fresh.mean(0) / 2
-        between = sampler.exchange().mean(0)
-        # Of the rungs that took part this time, the upper ones.
-        chances[2 - sampler.swaps % 2 :: 2][: len(between)] += between
-
+    u = problem.inward(problem.prior_draws(chains, generator))
+    first = problem.first_power(u)
+    sampler = Hamiltonian(u, problem.parts, first, leapfrog=leapfrog, generator=generator)
     tell = progress or (lambda done, total: None)
     for i in range(warmup):
-        sampler.power = torch.minimum(ladder, first ** (1 - min(1.0, 2 * (i + 1) / warmup)))
+        sampler.power = first ** (1 - min(1.0, 2 * (i + 1) / warmup))
         sampler.adapt()
-        exchange()
         tell(i + 1, warmup + draws)
-    sampler.power = ladder
-    chances.zero_()
-    kept, accepted = [], torch.zeros_like(ladder)
+    sampler.power = torch.ones_like(first)
+    kept, accepted = [], torch.zeros_like(first)
     for i in range(draws):
         accepted += sampler.step().mean(0)
-        exchange()
-        kept.append(problem.in_units(sampler.state.u[:, -1]))
+        kept.append(problem.in_units(sampler.state.u))
         tell(warmup + i + 1, warmup + draws)
     found = torch.stack(kept, 1)
     flat = found.flatten(3)
     return Posterior(
-        found,
-        split_rhat(flat).amax(-1),
-        effective_size(flat).amin(-1),
-        accepted[-1] / draws,
-        chances.amin(0) / (draws / 2) if temperatures > 1 else None,
+        found, split_rhat(flat).amax(-1), effective_size(flat).amin(-1), accepted / draws
     )
 
 
@@ -199,13 +172,10 @@ class _Problem:
             k, self.context, temperature, generator=generator, batch_shape=(self.n,)
         )
 
-    def inward(self, x: Tensor, *, inside: bool = True) -> Tensor:
-        """u of x, [..., n, d]; what is out of the range of levels becomes its edge, or no number unless `inside`."""
+    def inward(self, x: Tensor) -> Tensor:
+        """u of x, [..., n, d]; what is out of the range of levels becomes its edge."""
         x = x.flatten(-len(self.flow.event_shape))
-        if self.levels is None:
-            return x
-        share = x / self.levels
-        return torch.logit(share.clamp(1e-3, 1 - 1e-3) if inside else share)
+        return x if self.levels is None else torch.logit((x / self.levels).clamp(1e-3, 1 - 1e-3))
 
     def outward(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """x [..., n, d] and log|dx/du| [..., n]."""
@@ -227,15 +197,11 @@ class _Problem:
         slope = torch.ones_like(x) if self.levels is None else x * (1 - x / self.levels)
         return -self.log_prob(x) - ladj, self.misfit(x), (self.weight * slope).square()
 
-    def powers(self, u: Tensor, rungs: int) -> tuple[Tensor, Tensor]:
-        """What the misfit at draws of the prior asks for, [n], and powers from there to one, [rungs, n]."""
+    def first_power(self, u: Tensor) -> Tensor:
+        """What the misfit at draws of the prior asks for, [n]."""
         expected = 0.5 * self.known.sum(-1)
-        misfit = self.misfit(self.outward(u)[0]).flatten(0, -2).mean(0)
-        first = (expected / misfit.clamp(min=1e-6)).clamp(1e-6, 1.0)
-        share = (
-            torch.linspace(0, 1, rungs, **self.like) if rungs > 1 else torch.ones(1, **self.like)
-        )
-        return first, first ** (1 - share[:, None])
+        misfit = self.misfit(self.outward(u)[0]).mean(0)
+        return (expected / misfit.clamp(min=1e-6)).clamp(1e-6, 1.0)
 
     def in_units(self, u: Tensor) -> Tensor:
         """x [..., n, *event_shape] on the scale of the data: k stands for the integer k."""

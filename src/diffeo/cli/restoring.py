@@ -34,17 +34,10 @@ Draws = Annotated[int, typer.Option(min=4, metavar="N", help="Draws a chain, whi
 Warmup = Annotated[
     int, typer.Option(min=0, metavar="N", help="Draws a chain before them, which are not.")
 ]
-Temperatures = Annotated[
-    int,
-    typer.Option(
-        min=1, metavar="N", help="Powers of the likelihood, by which chains get from mode to mode."
-    ),
-]
 COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "rhat": ("R-hat", "{:.3f}".format),
     "effective": ("effective draws", "{:.0f}".format),
     "accepted": ("accepted", "{:.0%}".format),
-    "exchanged": ("exchanged", "{:.0%}".format),
     "converged": ("converged", lambda good: "yes" if good else "no"),
 }
 
@@ -78,9 +71,8 @@ def inpaint(
     most_likely: MapOnly = False,
     uncertainty: Uncertainty = None,
     chains: Chains = 4,
-    draws: Draws = 250,
+    draws: Draws = 2000,
     warmup: Warmup = 100,
-    temperatures: Temperatures = 8,
     seed: Seed = 0,
     fit: Fitting = None,
     as_json: AsJson = False,
@@ -91,7 +83,7 @@ def inpaint(
     flow, x = _inputs(run, pictures, mask, out, uncertainty, fit, most_likely)
     hidden = _hidden(flow, mask, box).expand(flow.event_shape)
     sigma = torch.where(hidden, math.inf, 0.0)
-    lengths = {"chains": chains, "draws": draws, "warmup": warmup, "temperatures": temperatures}
+    lengths = {"chains": chains, "draws": draws, "warmup": warmup}
     found, told = _restored(flow, x, sigma, most_likely, lengths, seed)
     restored = torch.where(hidden, found[0], x.to(found[0].dtype))
     deviation = None if found[1] is None else found[1] * hidden
@@ -113,9 +105,8 @@ def denoise(
     most_likely: MapOnly = False,
     uncertainty: Uncertainty = None,
     chains: Chains = 4,
-    draws: Draws = 250,
+    draws: Draws = 2000,
     warmup: Warmup = 100,
-    temperatures: Temperatures = 8,
     seed: Seed = 0,
     fit: Fitting = None,
     as_json: AsJson = False,
@@ -128,7 +119,7 @@ def denoise(
         raise InputError(f"--sigma must be a positive number of grey values, got {sigma:g}")
     flow, x = _inputs(run, pictures, None, out, uncertainty, fit, most_likely)
     levels = flow_levels(flow) or 256
-    lengths = {"chains": chains, "draws": draws, "warmup": warmup, "temperatures": temperatures}
+    lengths = {"chains": chains, "draws": draws, "warmup": warmup}
     found, told = _restored(flow, x, sigma * (levels - 1) / 255, most_likely, lengths, seed)
     _show(flow, pictures, found, out, uncertainty, told, as_json)
 
@@ -233,7 +224,6 @@ def _restored(
         "rhat": found.rhat.tolist(),
         "effective": found.effective.tolist(),
         "accepted": found.accepted.tolist(),
-        **({} if found.exchanged is None else {"exchanged": found.exchanged.tolist()}),
         "converged": found.converged.tolist(),
     }
     return (found.mean, found.deviation), told
