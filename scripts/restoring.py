@@ -238,7 +238,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("run", nargs="?", default="digits-glow")
     parser.add_argument("--pictures", type=int, default=24)
-    parser.add_argument("--chains", type=int, default=4)
+    parser.add_argument("--chains", type=int, default=8)
     parser.add_argument("--draws", type=int, default=2000)
     parser.add_argument("--warmup", type=int, default=100)
     parser.add_argument("--leapfrog", type=int, default=8)

@@ -99,7 +99,7 @@ def posterior(
     sigma: Any,
     *,
     context: Any = None,
-    chains: int = 4,
+    chains: int = 8,
     draws: int = 2000,
     warmup: int = 100,
     leapfrog: int = 8,
