@@ -5,8 +5,8 @@
 Both solve with Dormand-Prince 5(4). zuko's `FreeFormJacobianTransform` is given our field; it controls the largest
 error over the batch in steps that all examples share, ours are of each example and control its root mean square; the
 table has what both miss against a solution with tolerances of 1e-8. zuko's trace has a hundredth of the weight in its
-control. The field is first trained on a density, since at its initialization it is nearly constant. Stored in
-results/continuous_bench.json.
+control. compiled: torch.compile of the field and of its trace, for any batch. The field is first trained on a density,
+since at its initialization it is nearly constant. Stored in results/continuous_bench.json.
 """
 
 from __future__ import annotations
@@ -131,6 +131,14 @@ def our_calls(flow: diffeo.Flow, size: Size, x: Tensor) -> tuple[Calls, dict[str
     return made, {"evaluations": evaluations(flow, x)["encode"], "log_prob": found}
 
 
+def compiled_field(flow: diffeo.Flow) -> diffeo.Flow:
+    other = copy.deepcopy(flow)
+    field: Any = next(m for m in other.modules() if isinstance(m, Continuous)).field
+    field.forward = torch.compile(field.forward, dynamic=True)
+    field.with_trace = torch.compile(field.with_trace, dynamic=True)
+    return other
+
+
 def calls(flow: diffeo.Flow, differentiable: Call, log_prob: Call, sample: Call) -> Calls:
     optimizer = torch.optim.Adam(flow.parameters(), lr=0.0, fused=True)
 
@@ -147,13 +155,15 @@ def calls(flow: diffeo.Flow, differentiable: Call, log_prob: Call, sample: Call)
     }
 
 
-def measure(size: Size, train_seconds: float, repeats: int) -> dict[str, Any]:
+def measure(size: Size, train_seconds: float, repeats: int, compiled: bool) -> dict[str, Any]:
     flow = trained(size, train_seconds).eval()
     x = data(size, size.batch, 1)
     made = {
         "diffeo": our_calls(flow, size, x),
         "diffeo, adjoint": our_calls(with_solver(flow, adjoint=True), size, x),
     }
+    if compiled:
+        made["diffeo, compiled"] = our_calls(compiled_field(flow), size, x)
     if find_spec("zuko"):
         made["zuko"] = zuko_calls(flow, size, x)
     wide = torch.float64
@@ -201,7 +211,8 @@ def main() -> None:
     document = opened(path, "python -m benchmarks.continuous", libraries)
     document["machine"] += f", {arguments.threads} thread"
     for i in arguments.tables:
-        found = measure(TABLES[i], arguments.train_seconds, arguments.repeats)
+        compiled = not arguments.no_compile
+        found = measure(TABLES[i], arguments.train_seconds, arguments.repeats, compiled)
         show(found)
         keep_table(path, document, found, TABLES, "table")
 

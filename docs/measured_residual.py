@@ -96,7 +96,12 @@ def memory(document: Document | None) -> str:
     """KiB that backward keeps, by terms and by layers."""
     if document is None:
         return MISSING
-    head = ("KiB kept for backward", "here", "stored graph of the series")
+    head = (
+        "KiB kept for backward, beside the parameters",
+        "here",
+        'here, `memory="checkpoint"`',
+        "stored graph of the series",
+    )
     names = {
         "terms": "4 blocks, {} term{} of the series",
         "layers": "{} block{}, 4 terms of the series",
@@ -105,6 +110,7 @@ def memory(document: Document | None) -> str:
         (
             names[r["kind"]].format(r["count"], "s" if r["count"] > 1 else ""),
             f"{r['neumann_kib']:.0f}",
+            f"{r['checkpoint_kib']:.0f}",
             f"{r['plain_kib']:.0f}",
         )
         for r in document["rows"]

@@ -135,7 +135,7 @@ def round_trip(flow: Any, x: Any, dtype: str) -> dict[str, float]:
 
 
 def memory(kind: str, count: int) -> dict[str, Any]:
-    """Numbers that autograd keeps for a batch of 64, with `count` terms of 4 layers, or 4 terms of `count` layers."""
+    """What autograd keeps beside the parameters for a batch of 64: `count` terms of 4 layers, or 4 terms of `count`."""
     import torch
 
     import diffeo
@@ -148,9 +148,11 @@ def memory(kind: str, count: int) -> dict[str, Any]:
     )
     x = torch.randn(64, 8)
     kept: dict[Any, int] = {}
+    there = {t.untyped_storage().data_ptr() for t in (*flow.parameters(), *flow.buffers())}
 
     def keep(t: Any) -> Any:
-        kept[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+        if t.untyped_storage().data_ptr() not in there:
+            kept[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
         return t
 
     def plain(layer: Residual, x: Any, noise: Any) -> Any:
@@ -163,10 +165,11 @@ def memory(kind: str, count: int) -> dict[str, Any]:
         return x + y, total
 
     out: dict[str, Any] = {}
-    for name in ("neumann", "plain"):
+    for name in ("neumann", "checkpoint", "plain"):
         kept.clear()
+        flow.memory = "checkpoint" if name == "checkpoint" else "plain"
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
-            if name == "neumann":
+            if name != "plain":
                 alive = [flow.log_prob(x)]
             else:
                 h, alive = x, []

@@ -10,10 +10,10 @@ from torch import nn
 
 from .errors import ConfigError, ShapeError
 from .flow import Flow
-from .parts import rebuild
+from .parts import Refreshed, rebuild
 
-# What belongs to the size of the image, and is made anew with it.
-FOLLOWS_SIZE = ("visible",)
+FOLLOWS_SIZE = ("visible", "u", "v")
+"""Buffers that belong to the size of the image, made anew with it: masks, and the vectors of power iterations."""
 
 
 def variant(flow: Flow, tree: dict[str, Any]) -> Flow:
@@ -45,14 +45,20 @@ def share(source: nn.Module, target: nn.Module) -> None:
     counterparts = dict(source.named_modules())
     for path, module in target.named_modules():
         origin = counterparts[path]
+        anew = False
         for kind in ("_parameters", "_buffers"):
             theirs: dict[str, Any] = getattr(origin, kind)
             ours: dict[str, Any] = getattr(module, kind)
             for name, value in theirs.items():
-                if name in FOLLOWS_SIZE or value is None:
+                if value is None:
                     continue
                 if ours[name].shape != value.shape:
+                    if kind == "_buffers" and name in FOLLOWS_SIZE:
+                        ours[name], anew = ours[name].to(value), True
+                        continue
                     raise ShapeError(
                         f"{path}.{name} has shape {tuple(value.shape)}, which depends on the size of the event"
                     )
                 ours[name] = value
+        if anew and isinstance(module, Refreshed):
+            module.refresh()

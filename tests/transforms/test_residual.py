@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import diffeo
+from diffeo.distributions import StandardNormal
 from diffeo.errors import ConfigError, ConvergenceError, DirectionError
 from diffeo.estimating import with_estimator
 from diffeo.fixed_points import recording
@@ -307,6 +308,24 @@ def test_saved_and_loaded_it_is_the_same(tmp_path):
     flow.save(tmp_path)
     x = torch.randn(4, 2)
     assert torch.equal(diffeo.load(tmp_path).log_prob(x), flow.log_prob(x))
+
+
+def test_convolutions_go_to_another_size_with_norms_of_their_own():
+    """The norm of a convolution depends on the size of the picture: its power iteration begins anew."""
+    torch.manual_seed(0)
+    net = partial(LipschitzConvNet, width=4, coeff=0.9)
+    flow = diffeo.Flow(
+        Chain((1, 4, 4), [partial(Residual, net=net)] * 2), StandardNormal((1, 4, 4))
+    )
+    flow = flow.double().eval()
+    randomize(flow)
+    refresh(flow)
+    larger = flow.resized((1, 6, 5))
+    assert {id(p) for p in flow.parameters()} == {id(p) for p in larger.parameters()}
+    for layer in larger.transform:
+        assert layer.net.lipschitz_bound <= layer.net.lipschitz
+    x = torch.randn(3, 1, 6, 5, dtype=torch.float64)
+    assert torch.allclose(larger.decode(larger.encode(x)), x, atol=1e-9)
 
 
 def test_noise_reaches_residual_layers_behind_a_split():
