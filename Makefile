@@ -74,7 +74,8 @@ results: .venv/.installed ## Measure again what the documentation shows (half a 
 	$(BIN)/python scripts/large_tables.py
 	$(BIN)/python scripts/sbi_tasks.py
 	$(call with_data,editing.py)
-	$(call with_data,anomaly.py digits-glow results/models/glow-mnist results/models/glow-cifar10)
+	$(call with_data,anomaly.py --omniglot runs/omniglot.npz)
+	$(call with_data,anomaly.py digits-glow $(foreach m,mnist cifar10 omniglot,results/models/glow-$(m)))
 	$(call with_data,translating.py)
 	$(call with_data,strings.py)
 	$(call with_data,images.py cifar10)
