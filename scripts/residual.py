@@ -147,6 +147,7 @@ def memory(kind: str, count: int) -> dict[str, Any]:
         "iresnet", (8,), depth=layers, hidden=(64, 64, 64), terms=terms, standardize=False
     )
     x = torch.randn(64, 8)
+
     def plain(layer: Residual, x: Any, noise: Any) -> Any:
         y, _, pull = layer.net.linearize(x, layer.net.prepare())
         probes, weights = noise

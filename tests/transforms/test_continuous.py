@@ -272,6 +272,17 @@ def test_evaluations_are_counted() -> None:
     assert found["encode"] + found["decode"] == layer.field.calls - before
 
 
+def test_the_audit_counts_evaluations() -> None:
+    flow = diffeo.Flow(made(solver="rk4", steps=3)).double()
+    found = diffeo.audit(flow, points(20, 2))
+    assert found.evaluations == {"encode": 12, "decode": 12}
+    assert "12 to encode the batch, 12 to decode it" in str(found)
+    assert (
+        diffeo.audit(diffeo.zoo.build("nice", (2,), size="tiny"), points(20, 2).float()).evaluations
+        is None
+    )
+
+
 def test_straightness() -> None:
     class Translation(Linear):
         def forward(self, x: Tensor, t: Tensor, context: Any = None) -> Tensor:

@@ -14,8 +14,10 @@ from torch import Tensor
 from ..errors import DiffeoError, DirectionError, InputError
 from ..fixed_points import recording
 from ..flow import Flow
+from ..solving import evaluations
 from ..testing.case import leaves
 from ..testing.case import rows as take
+from ..transforms import Continuous
 from .determinant import LARGEST, full
 from .findings import broken_containers, findings, ordered, unrepresented
 from .layers import measure, relative, stretch
@@ -100,6 +102,7 @@ def audit(flow: Flow, x: Tensor, context: Any = None, *, seed: int = 0, rows: in
         edge=0.0 if latent is None else 1 - fine.double().mean().item(),
         data=data,
         latent=latent,
+        evaluations=_evaluations(same, v[good], take(context, good)),
         steps=max((int(s.steps.max()) for _, s in searches if len(s.steps)), default=None),
         **_tails(z[good], same, context, generator),
         **_certified(same, every),
@@ -137,6 +140,15 @@ def _layers(many: Call, near: Call, exact: Call, seed: int) -> tuple[LayerAudit,
     return tuple(
         measure(a, b, c, torch.Generator(c.x.device).manual_seed(seed)) for a, b, c in calls
     )
+
+
+def _evaluations(same: Copy, x: Tensor, context: Any) -> dict[str, int] | None:
+    """Of continuous layers, if there are any; what stops them is told elsewhere."""
+    if not any(isinstance(m, Continuous) for m in same.real.modules()):
+        return None
+    with contextlib.suppress(DiffeoError):
+        return evaluations(same.real, x, context)
+    return None
 
 
 def _certified(same: Copy, x: Tensor) -> dict[str, Any]:

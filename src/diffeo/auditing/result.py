@@ -96,7 +96,8 @@ class Audit:
     certified_lipschitz, certified_inverse_lipschitz: upper bounds, the products of what the layers state; None where
     one states nothing. total_variation: at least how far the law of the data stays from every model with the certified
     constant, with 99 % confidence (see `total_variation_bound`); None where there is no such constant. steps: the most
-    evaluations that a layer with a fixed point took for one example.
+    evaluations that a layer with a fixed point took for one example. evaluations: of the velocities of continuous
+    layers, to `encode` these examples and to `decode` them; None without such layers.
     """
 
     rows: int
@@ -124,6 +125,7 @@ class Audit:
     certified_inverse_lipschitz: float | None = None
     total_variation: float | None = None
     steps: int | None = None
+    evaluations: dict[str, int] | None = None
     layers: tuple[LayerAudit, ...] = ()
     findings: tuple[Finding, ...] = ()
 

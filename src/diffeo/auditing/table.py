@@ -99,6 +99,11 @@ def facts(audit: Audit) -> list[tuple[str, str]]:
     if audit.total_variation:
         least = f"at least {number(audit.total_variation)} in total variation from these data (99 % confidence)"
         whole.append(("no model with these constants", f"is closer than that: {least}"))
+    if audit.evaluations is not None:
+        encode, decode = audit.evaluations["encode"], audit.evaluations["decode"]
+        whole.append(
+            ("evaluations of the velocity", f"{encode} to encode the batch, {decode} to decode it")
+        )
     if audit.steps is not None:
         whole.append(
             ("evaluations of an iterative layer", f"at most {audit.steps} for one example")
