@@ -27,9 +27,9 @@ def flow_matching(flow: Flow, *, path: Path = "linear", coupling: Coupling = "in
     x_t goes from data x_0 (after the layers before the continuous one) to noise x_1 of the base: path `linear`,
     (1 - t) x_0 + t x_1, which is the optimal-transport path of Lipman et al. with sigma_min 0; `variance_preserving`,
     cos(pi t / 2) x_0 + sin(pi t / 2) x_1. coupling: `independent`, or `optimal`: noise is assigned to the examples of a
-    batch so that sum |x_0 - x_1|^2 is least, under whatever context they have. The minimum over f is
-    E[dx_t/dt | x_t, t], whose flow takes data to the base. t is stratified over the batch. Layers before get no
-    gradient.
+    batch so that sum |x_0 - x_1|^2 is least, among those with the same context: noise that could choose the context
+    would depend on it, and that of a sample does not. The minimum over f is E[dx_t/dt | x_t, t], whose flow takes data
+    to the base. t is stratified over the batch. Layers before get no gradient.
     Lipman et al., 2022, arXiv:2210.02747; Tong et al., 2023, arXiv:2302.00482; Liu et al., 2022, arXiv:2209.03003.
 
     Raises ConfigError for a flow without exactly one continuous layer, or with one that learns its time.
@@ -62,7 +62,7 @@ def flow_matching(flow: Flow, *, path: Path = "linear", coupling: Coupling = "in
                 end = step.undo(end, context)
         data, target = state[0], end[0]
         if coupling == "optimal":
-            target = target[assigned(data, target)]
+            target = target[assigned(data, target, context)]
         n = len(data)
         t = (torch.arange(n, device=data.device) + draw((n,), data, normal=False)) / max(n, 1)
         t = t[torch.randperm(n, device=data.device)]
@@ -81,11 +81,20 @@ def flow_matching(flow: Flow, *, path: Path = "linear", coupling: Coupling = "in
 
 
 @torch.no_grad()
-def assigned(data: Tensor, noise: Tensor) -> Tensor:
-    """For each row of data the row of noise, [batch], in the assignment with the least sum of squared distances."""
+def assigned(data: Tensor, noise: Tensor, context: Any = None) -> Tensor:
+    """For each row of data the row of noise, [batch], in the assignment with the least sum of squared distances.
+
+    context: rows keep to the noise of rows whose context is the same.
+    """
     from scipy.optimize import linear_sum_assignment
 
     cost = torch.cdist(data.flatten(1), noise.flatten(1)).square()
+    if context is not None:
+        given = context.values() if isinstance(context, dict) else [context]
+        rows = torch.cat([c.flatten(1).double() for c in given], 1)
+        _, group = rows.unique(dim=0, return_inverse=True)
+        # More than any assignment that keeps to the groups costs.
+        cost = cost + (group[:, None] != group) * (1 + cost.amax(1).sum())
     _, columns = linear_sum_assignment(cost.double().cpu().numpy())
     return torch.as_tensor(columns, device=noise.device)
 

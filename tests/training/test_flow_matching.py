@@ -69,6 +69,17 @@ def test_the_coupling_has_the_least_cost() -> None:
     assert cost(found.tolist()) == pytest.approx(min(map(cost, itertools.permutations(range(5)))))
 
 
+def test_the_coupling_keeps_to_the_context() -> None:
+    """Least among the assignments that leave every label its own noise; a context of its own leaves no choice."""
+    data, noise, label = torch.randn(6, 2), torch.randn(6, 2), torch.tensor([0, 1, 0, 1, 1, 0])
+    found = assigned(data, noise, label[:, None])
+    assert torch.equal(label[found], label)
+    for value in (0, 1):
+        own = (label == value).nonzero()[:, 0]
+        assert torch.equal(found[own], own[assigned(data[own], noise[own])])
+    assert torch.equal(assigned(data, noise, {"c": torch.randn(6, 3)}), torch.arange(6))
+
+
 @pytest.mark.parametrize("coupling", ["independent", "optimal"])
 def test_fit_minimizes_the_objective_of_the_card(coupling: str) -> None:
     """Without a word of the objective; the likelihood, which no step has seen, rises."""
