@@ -31,6 +31,8 @@ from .measuring import ROOT, Calls, calls, compare, keep, options, peak_memory
 from .size import Contestant
 
 FLOOR = "diffeo"
+SPREAD = 4.0
+"""By which all weights are multiplied: at its initialization a block is almost linear, and inverted in three steps."""
 STEP = default_tolerance(torch.float32)
 """The peer's inverse goes on until no entry moves by more, in parts of 1 + |x|; by default it stops at 3e-3."""
 
@@ -129,38 +131,47 @@ def contestants() -> dict[str, Callable[[Blocks], Contestant]]:
     return {FLOOR: ours} | peers
 
 
-def enter(name: str, size: Blocks, *, compiled: bool) -> Calls:
+def made(name: str, size: Blocks) -> Contestant:
+    """With weights whose norms are at their bounds."""
     torch.manual_seed(0)
     contestant = contestants()[name](size)
-    made = calls(contestant, torch.randn(size.batch, *size.shape), compiled=compiled)
-    made["inverse"] = made.pop("sample")
+    with torch.no_grad():
+        for p in contestant.module.parameters():
+            if p.ndim > 1:
+                p.mul_(SPREAD)
+    _refresh(name, contestant, 200)
+    return contestant
+
+
+def enter(name: str, size: Blocks, *, compiled: bool) -> Calls:
+    contestant = made(name, size)
+    found = calls(contestant, torch.randn(size.batch, *size.shape), compiled=compiled)
+    found["inverse"] = found.pop("sample")
     if compiled:
-        del made["inverse"]
-    step = made["train step"]
+        del found["inverse"]
+    step = found["train step"]
 
     def whole() -> None:
         step()
-        if name == FLOOR:
-            refresh(contestant.module, TRAINING_TOLERANCE)
-        else:
-            _update(contestant.module)
+        _refresh(name, contestant, 5)
 
-    return made | {"train step": whole}
+    return found | {"train step": whole}
 
 
-def _update(module: torch.nn.Module) -> None:
-    """The peer's own power iterations, as many as its layers are built for."""
+def _refresh(name: str, contestant: Contestant, steps: int) -> None:
+    """Our power iterations, to their tolerance, or so many steps of the peer's, 5 after a training step."""
+    if name == FLOOR:
+        return refresh(contestant.module, TRAINING_TOLERANCE)
     import normflows as library
 
-    library.utils.update_lipschitz(module, 5)
+    library.utils.update_lipschitz(contestant.module, steps)
+    return None
 
 
 def evaluations(size: Blocks) -> float:
     """Of g, for each layer and example of an inverse."""
-    torch.manual_seed(0)
-    contestant = ours(size)
     with torch.no_grad(), recording() as found:
-        contestant.sample()
+        made(FLOOR, size).sample()
     return sum(float(s.steps.double().mean()) for _, s in found) / len(found)
 
 

@@ -2,8 +2,9 @@
 
     python scripts/translating.py [colours faces crops] [--runs FOLDER] [--steps N]
 
-Each trains its recipe (11 minutes on one core) and a twin that is given nothing, with as many steps; runs that are
-there are not repeated, and one that was stopped goes on. Needs DIFFEO_DATA. Errors are standard errors over test
+Of the models in results/models. With --runs FOLDER each trains its recipe (11 minutes on one core) and a twin that is
+given nothing, with as many steps; runs that are there are not repeated, and one that was stopped goes on. Needs
+DIFFEO_DATA. Errors are standard errors over test
 pictures: over people for the faces, and over photographs, of each of which one crop is used.
 """
 
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stored import IMAGES, ROOT, provenance, read, write
+from stored import IMAGES, MODELS, ROOT, provenance, read, write
 
 TASKS = {
     "colours": "glow-cifar10-grey-small",
@@ -40,9 +41,11 @@ class Chosen:
     levels: int
 
 
-def trained(name: str, recipe: str, folder: Path, settings: list[str]) -> Path:
-    """The run of a recipe with these settings, trained, resumed or there already."""
-    run = folder / f"translating-{name}"
+def trained(name: str, recipe: str, folder: Path | None, settings: list[str]) -> Path:
+    """The stored run, or in a folder that of a recipe with these settings, trained, resumed or there already."""
+    run = (MODELS if folder is None else folder) / f"translating-{name}"
+    if folder is None:
+        return run
     command = [sys.executable, "-m", "diffeo", "train", str(ROOT / "recipes" / f"{recipe}.yaml")]
     subprocess.run([*command, *settings, "--out", str(run), "--resume", "--quiet"], check=True)
     return run
@@ -204,7 +207,7 @@ def measure(task: str, run: Path, alone: Path) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("tasks", nargs="*", default=list(TASKS), metavar="TASK")
-    parser.add_argument("--runs", type=Path, default=ROOT / "runs")
+    parser.add_argument("--runs", type=Path, help="train here; without it, the stored models")
     parser.add_argument("--steps", type=int, help="fewer, to try the script")
     arguments = parser.parse_args()
     if unknown := set(arguments.tasks) - set(TASKS):
