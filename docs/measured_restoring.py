@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from statistics import median
 from typing import Any
 
 from measured_images import MISSING, lines
@@ -43,7 +44,7 @@ def chains(rows: Sequence[Found]) -> str:
         )
         table.append((_name(r), _percent(r["converged"]), *shown))
     one = rows[0]["settings"]
-    each = sum(r["seconds"] for r in rows) / len(rows)
+    each = median(r["seconds"] for r in rows)
     text = (
         f"{one['pictures']} pictures, {one['chains']} chains of {one['draws']} draws each after {one['warmup']}, "
         f"trajectories of at most {one['leapfrog']} steps: "

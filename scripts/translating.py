@@ -59,11 +59,9 @@ def choose(task: str, data: Any) -> Chosen:
     import torch
 
     x, labels = data.test, data.labels[2]
-    groups = torch.arange(len(x))
     if task == "crops":
         x = x[MIDDLE :: len(x) // len(labels.unique())]
-    if task == "faces":
-        groups = labels
+    groups = labels if task == "faces" else torch.arange(len(x))
     x, groups = x[:PICTURES], groups[:PICTURES]
     return Chosen(x, data.context(x), groups, data.levels)
 

@@ -56,6 +56,17 @@ def test_numbers_of_the_script():
     assert found == {"mean": 2.0, "error": pytest.approx(1.0)}
 
 
+def test_every_picture_has_a_group():
+    """One crop of each photograph; the pictures of a person are one group."""
+    script = loaded("scripts", "translating")
+    x, labels = torch.zeros(70, 3, 8, 8, dtype=torch.uint8), torch.arange(70) // 35
+    data = Data("x", x, x, x, 256, None, (labels,) * 3, None, "", given="grey")
+    for task, groups in (("crops", 2), ("faces", 2), ("colours", 70)):
+        chosen = script.choose(task, data)
+        assert len(chosen.x) == len(chosen.groups) == len(chosen.context)
+        assert len(chosen.groups.unique()) == groups
+
+
 def test_baselines_of_the_script():
     script = loaded("scripts", "translating")
     x = torch.randint(0, 256, (6, 3, 8, 8), dtype=torch.uint8)
