@@ -4,20 +4,23 @@
 
 Train step, log_prob and inverse take turns in one process; medians, and the ratio to diffeo, eager. All contestants sum
 the same fixed number of terms, with one probe, and keep gradients by the Neumann series; a train step of diffeo holds
-its refresh of the power iterations, and that of the peer its own. Inverses go to the same step. compiled: torch.compile
-of log_prob and of the train step. Stored in results/residual_bench.json, with evaluations of g for each inverse.
+its refresh of the power iterations, and that of the peer its own. Both have the weights of a model that was trained for
+a while, since a block is almost linear at first, and inverses go to the same step. compiled: torch.compile of log_prob
+and of the train step. Stored in results/residual_bench.json, with evaluations of g for each inverse.
 """
 
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from importlib.util import find_spec
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 import diffeo
@@ -31,9 +34,8 @@ from .measuring import ROOT, Calls, calls, compare, keep, options, peak_memory
 from .size import Contestant
 
 FLOOR = "diffeo"
-SPREAD = 4.0
-"""By which all weights are multiplied: at its initialization a block is almost linear, and inverted in three steps."""
-STEP = default_tolerance(torch.float32)
+TRAIN_SECONDS = 20.0
+STEP = 4 * default_tolerance(torch.float32)
 """The peer's inverse goes on until no entry moves by more, in parts of 1 + |x|; by default it stops at 3e-3."""
 
 
@@ -64,9 +66,9 @@ TABLES = (Blocks((2,), 512, 10), Blocks((1, 28, 28), 32, 2))
 def ours(size: Blocks) -> Contestant:
     net: Any
     if len(size.shape) == 1:
-        net = partial(LipschitzMLP, hidden=(size.width,) * 3, coeff=size.coeff)
+        net = partial(LipschitzMLP, hidden=(size.width,) * 3, coeff=size.coeff, preactivation=True)
     else:
-        net = partial(LipschitzConvNet, width=size.width, coeff=size.coeff)
+        net = partial(LipschitzConvNet, width=size.width, coeff=size.coeff, preactivation=True)
     block = partial(Residual, net=net, estimator=PowerSeries(size.terms))
     last = [Flatten] if len(size.shape) > 1 else []
     chain = Chain(size.shape, [block] * size.depth + last)
@@ -131,14 +133,50 @@ def contestants() -> dict[str, Callable[[Blocks], Contestant]]:
     return {FLOOR: ours} | peers
 
 
+def data(size: Blocks) -> Tensor:
+    """Points of eight Gaussians, or digits of the right size."""
+    if len(size.shape) == 1:
+        return diffeo.data.density("8gaussians").sample(
+            20_000, generator=torch.Generator().manual_seed(0)
+        )
+    x = F.interpolate(diffeo.data.load("digits").train.float(), size.shape[1:], mode="bilinear")
+    return (x - x.mean()) / x.std() + 0.1 * torch.randn_like(x)
+
+
+@cache
+def trained(size: Blocks, seconds: float) -> list[dict[str, Tensor]]:
+    """The parameters of every layer with some, in their order."""
+    torch.manual_seed(0)
+    flow, x = ours(size).module, data(size)
+    assert isinstance(flow, diffeo.Flow)
+    optimizer = torch.optim.Adam(flow.parameters(), lr=3e-3)
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        optimizer.zero_grad()
+        (-flow(x[torch.randint(len(x), (min(size.batch, 64),))]).mean()).backward()
+        optimizer.step()
+        refresh(flow, TRAINING_TOLERANCE)
+    return _layers(flow)
+
+
+def _layers(module: torch.nn.Module) -> list[dict[str, Tensor]]:
+    """Those of linear maps and activations; of an activation the peer says beta."""
+    found = []
+    for m in module.modules():
+        own = {k.replace("beta", "raw"): v for k, v in m.named_parameters(recurse=False)}
+        found.append({k: own[k] for k in ("weight", "bias", "raw") if k in own})
+    return [own for own in found if own]
+
+
 def made(name: str, size: Blocks) -> Contestant:
-    """With weights whose norms are at their bounds."""
+    """With the trained weights."""
     torch.manual_seed(0)
     contestant = contestants()[name](size)
+    pairs = zip(_layers(contestant.module), trained(size, TRAIN_SECONDS), strict=True)
     with torch.no_grad():
-        for p in contestant.module.parameters():
-            if p.ndim > 1:
-                p.mul_(SPREAD)
+        for mine, theirs in pairs:
+            for key, value in mine.items():
+                value.copy_(theirs[key].reshape(value.shape))
     _refresh(name, contestant, 200)
     return contestant
 
@@ -146,9 +184,9 @@ def made(name: str, size: Blocks) -> Contestant:
 def enter(name: str, size: Blocks, *, compiled: bool) -> Calls:
     contestant = made(name, size)
     found = calls(contestant, torch.randn(size.batch, *size.shape), compiled=compiled)
-    found["inverse"] = found.pop("sample")
-    if compiled:
-        del found["inverse"]
+    del found["sample"]
+    if not compiled:  # of a model of its own, which no step changes in between
+        found["inverse"] = torch.no_grad()(made(name, size).sample)
     step = found["train step"]
 
     def whole() -> None:
@@ -170,8 +208,9 @@ def _refresh(name: str, contestant: Contestant, steps: int) -> None:
 
 def evaluations(size: Blocks) -> float:
     """Of g, for each layer and example of an inverse."""
+    contestant = made(FLOOR, size)
     with torch.no_grad(), recording() as found:
-        made(FLOOR, size).sample()
+        contestant.sample()
     return sum(float(s.steps.double().mean()) for _, s in found) / len(found)
 
 

@@ -31,6 +31,7 @@ MAX_STEPS = 5000
 _PATIENCE = (
     300  # evaluations without a new least residual: no contraction, or the rounding of g is reached
 )
+_LOOK = 16  # of x <- g(x) alone, that is looked at after so many evaluations
 _FALL = 0.99  # an accelerated step must bring the least residual so far down to this share of it
 _REJECTIONS = 20  # of accelerated steps of one example, after which it goes on by x <- g(x) alone
 
@@ -99,7 +100,8 @@ def solve(
     Raises ConvergenceError, with the worst residual and the count, if some examples have no fixed point to tolerance;
     ConfigError for an unknown method.
     """
-    g = _in_full(g)
+    if torch.is_autocast_enabled(x0.device.type):
+        g = _in_full(g)
     if method not in _ACCELERATIONS:
         raise ConfigError(f"method must be one of {', '.join(_ACCELERATIONS)}, got {method!r}")
     tolerance = default_tolerance(x0.dtype) if tolerance is None else tolerance
@@ -117,13 +119,14 @@ def solve(
     value, residual = evaluate(x)
     steps = torch.ones_like(lost, dtype=torch.long)
     done = lost | converged(x, residual)
-    best, since = residual, torch.zeros_like(steps)
+    best, since, stuck = residual, torch.zeros_like(steps), torch.zeros_like(done)
     rejected = torch.zeros_like(steps)
     plain = torch.ones_like(done)
     made = _ACCELERATIONS[method]
     acceleration = None if made is None else made(x, value)
-    for _ in range(max_steps - 1):
-        if bool((done | (since > _PATIENCE)).all()):
+    look = _LOOK if acceleration is None else 1
+    for i in range(1, max_steps):
+        if bool((done | stuck).all()):
             break
         if acceleration is None:
             # Of what is done, x and its value come again.
@@ -142,8 +145,10 @@ def solve(
             x, value = (torch.where(take[:, None], a, b) for a, b in ((tried, x), (found, value)))
             residual = torch.where(take, r, residual)
             plain = ~good
-        since = torch.where(done | (residual < best), 0, since + 1)
-        best = torch.fmin(best, residual)
+        if i % look == 0:
+            since = torch.where(done | (residual < best), 0, since + look)
+            stuck = since > _PATIENCE
+            best = torch.fmin(best, residual)
         steps = steps + ~done
         done = done | converged(x, residual)
     if not bool(done.all()):

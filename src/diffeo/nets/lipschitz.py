@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ConfigError, ShapeError
@@ -18,8 +19,10 @@ from ..parts import Shape, refresh, register
 from .base import Conditioner, Context
 from .lipschitz_layers import (
     ACTIVATIONS,
+    SWISH,
     Concatenated,
     LipschitzLayer,
+    LipSwish,
     Prepared,
     growth,
     linearized,
@@ -27,7 +30,7 @@ from .lipschitz_layers import (
     pull,
     push,
 )
-from .lipschitz_operators import Exponents, LipschitzConv2d, LipschitzLinear
+from .lipschitz_operators import Exponents, LipschitzConv2d, LipschitzLinear, Operator
 from .mlp import context_size, flat_context
 
 __all__ = ["LipschitzConvNet", "LipschitzDenseNet", "LipschitzMLP", "LipschitzNet", "refresh"]
@@ -88,6 +91,32 @@ class LipschitzNet(Conditioner):
         for layer, p in zip(self.layers, own, strict=True):
             h = layer(h, p)
         return h.reshape(len(x), *self.out_shape)
+
+    def at(self, context: Context = None) -> Callable[[Tensor], Tensor]:
+        """g(., context) for many points: the scales of LipSwish, x sigmoid(b x) / 1.1, go into the maps beside it."""
+        maps: list[tuple[LipschitzLayer, Prepared]] = []
+        scale: Tensor | None = None
+        following = [*self.layers[1:], None]
+        for layer, after, own in zip(self.layers, following, self.prepare(context), strict=True):
+            assert isinstance(layer, LipschitzLayer)
+            between = maps and isinstance(maps[-1][0], Operator) and isinstance(after, Operator)
+            if isinstance(layer, Operator):
+                weight, bias = own
+                own = (weight if scale is None else weight * scale, bias)
+                scale = None
+            elif type(layer) is LipSwish and between:
+                before, (weight, bias) = maps[-1]
+                maps[-1] = (before, (weight * own, bias * own))
+                layer, scale = _SILU, 1 / (SWISH * own)
+            maps.append((layer, own))
+
+        def g(x: Tensor) -> Tensor:
+            h = x.flatten(1) if self.flat else x
+            for layer, own in maps:
+                h = layer.forward(h, own)
+            return h.reshape(len(x), *self.out_shape)
+
+        return g
 
     def linearize(
         self, x: Tensor, prepared: list[Prepared]
@@ -279,6 +308,16 @@ class LipschitzDenseNet(LipschitzNet):
 
 
 _growth = growth
+
+
+class _Silu(LipschitzLayer):
+    """x sigmoid(x)."""
+
+    def forward(self, x: Tensor, prepared: Prepared) -> Tensor:
+        return F.silu(x)
+
+
+_SILU = _Silu()
 
 
 def _images(in_shape: Sequence[int], out_shape: Sequence[int], owner: str) -> Shape:

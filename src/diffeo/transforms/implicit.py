@@ -117,11 +117,10 @@ class Implicit(Transform):
 
     def _solve(self, net: LipschitzNet, right: Tensor, context: Context) -> Tensor:
         """v with v + net(v) = right."""
-        prepared = net.prepare(context)
+        g = net.at(context)
 
         def step(v: Tensor) -> Tensor:
-            # Hooks of a network are for its values, not for what a search tries.
-            return right - net.forward(v, context, prepared)
+            return right - g(v)
 
         if torch.compiler.is_exporting() or torch._C._are_functorch_transforms_active():
             return _unrolled(step, right, net.lipschitz)

@@ -117,8 +117,8 @@ class Residual(Transform):
         return solve(self._step(z, context), z, name=self.name, method=self.method)
 
     def _step(self, z: Tensor, context: Context) -> Callable[[Tensor], Tensor]:
-        prepared = self.net.prepare(context)
-        return lambda x: z - self.net(x, context, prepared).to(z.dtype)
+        g = self.net.at(context)
+        return lambda x: z - g(x).to(z.dtype)
 
     @torch.no_grad()
     def initialize(self, x: Tensor, context: Context = None) -> Tensor:
