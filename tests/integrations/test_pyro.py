@@ -274,7 +274,10 @@ def hierarchy():
 
 def test_constrained_sites_and_plates():
     guide = FlowGuide(
-        hierarchy, BUILDS["coupling"], init_loc_fn=init_to_value(values={"tau": torch.tensor(1.5)})
+        hierarchy,
+        BUILDS["coupling"],
+        init_loc_fn=init_to_value(values={"tau": torch.tensor(1.5)}),
+        init_scale=0.1,
     )
     found = guide()
     assert guide.latent_dim == 1 + 2 + 4

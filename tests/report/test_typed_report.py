@@ -43,7 +43,8 @@ def people(path: Path, n: int, names: tuple[str, ...] | None = None) -> Path:
     table = {
         "age": age,
         "one": np.full(n, 7),
-        "street": np.char.add("No. <", g.integers(0, 90, n).astype(str)),
+        # Many values, one of which is frequent enough to be predicted.
+        "street": np.char.add("No. <", (g.integers(0, 90, n) * (g.random(n) < 0.5)).astype(str)),
         "angle": (age * 4 + g.normal(0, 20, n)) % 360,
         "income": np.exp(g.normal(age / 40, 0.3)),
         "grade": np.array(["low", "mid", "high"])[np.clip((age - 18) // 21, 0, 2)],

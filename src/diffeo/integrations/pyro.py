@@ -53,7 +53,8 @@ class FlowGuide(AutoContinuous):
 
     model: a Pyro model with continuous latent sites, in plates or not. build: a callable `event_shape -> Flow`, such as
     `partial(zoo.build, "realnvp")`; neural splines if None. Layers that are fitted to data, such as Standardize, start
-    as if the posterior were normal, around init_loc_fn's point and with deviation init_scale. One pass of the flow
+    as if the posterior were normal, around init_loc_fn's point and with deviation init_scale, which should be of the posterior's
+    order or above: the interval of splines is a few of it wide. One pass of the flow
     draws and scores, so one with a fast inverse alone, such as `iaf`, trains as fast as others.
 
     Raises ConfigError, at the first call, for a latent site in a subsampled plate, and for a flow of another shape or
@@ -66,7 +67,7 @@ class FlowGuide(AutoContinuous):
         build: Callable[[Shape], Flow] | None = None,
         *,
         init_loc_fn: Callable[..., Any] = init_to_median,
-        init_scale: float = 0.1,
+        init_scale: float = 1.0,
     ) -> None:
         if not init_scale > 0:
             raise InputError(f"init_scale must be positive, got {init_scale}")
