@@ -53,9 +53,9 @@ class FlowGuide(AutoContinuous):
 
     model: a Pyro model with continuous latent sites, in plates or not. build: a callable `event_shape -> Flow`, such as
     `partial(zoo.build, "realnvp")`; neural splines if None. Layers that are fitted to data, such as Standardize, start
-    as if the posterior were normal, around init_loc_fn's point and with deviation init_scale, which should be of the posterior's
-    order or above: the interval of splines is a few of it wide. One pass of the flow
-    draws and scores, so one with a fast inverse alone, such as `iaf`, trains as fast as others.
+    as if the posterior were normal, around init_loc_fn's point and with deviation init_scale; let it be of the order of
+    the posterior's, or above: splines bend within a few of it. One pass of the flow draws and scores, so one with a
+    fast inverse alone, such as `iaf`, trains as fast as others.
 
     Raises ConfigError, at the first call, for a latent site in a subsampled plate, and for a flow of another shape or
     without gradients of its samples.
