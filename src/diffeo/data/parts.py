@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
-LARGE = 2**28  # bytes of rows from which on they go to the cache
+LARGE = 2**26  # bytes of rows from which on they go to the cache
 _RANGE_BYTES = 2**26  # of rows sorted at once
 _BLOCK_BYTES = 2**22
 _META = "parts.json"
