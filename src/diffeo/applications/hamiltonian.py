@@ -113,9 +113,8 @@ class Hamiltonian:
             new = self._at(new.u + step * p)
             p = p - 0.5 * step * self._slope(new)
         gain = before - self._energy(new) - 0.5 * p.square().sum(-1)
-        chance = (
-            gain.nan_to_num(nan=-math.inf).clamp(max=0.0).exp()
-        )  # 0 for what has left all numbers
+        # 0 for what has left all numbers.
+        chance = gain.nan_to_num(nan=-math.inf).clamp(max=0.0).exp()
         taken = self._uniform(chance) < chance
         self.state = _State(
             *(

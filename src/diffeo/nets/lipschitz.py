@@ -94,26 +94,22 @@ class LipschitzNet(Conditioner):
 
     def at(self, context: Context = None) -> Callable[[Tensor], Tensor]:
         """g(., context) for many points: the scales of LipSwish, x sigmoid(b x) / 1.1, go into the maps beside it."""
-        maps: list[tuple[LipschitzLayer, Prepared]] = []
-        scale: Tensor | None = None
-        following = [*self.layers[1:], None]
-        for layer, after, own in zip(self.layers, following, self.prepare(context), strict=True):
-            assert isinstance(layer, LipschitzLayer)
-            between = maps and isinstance(maps[-1][0], Operator) and isinstance(after, Operator)
-            if isinstance(layer, Operator):
-                weight, bias = own
-                own = (weight if scale is None else weight * scale, bias)
-                scale = None
-            elif type(layer) is LipSwish and between:
-                before, (weight, bias) = maps[-1]
-                maps[-1] = (before, (weight * own, bias * own))
-                layer, scale = _SILU, 1 / (SWISH * own)
-            maps.append((layer, own))
+        own = self.prepare(context)
+        calls: list[Callable[..., Tensor]] = [layer.forward for layer in self.layers]
+        for i in range(1, len(calls) - 1):
+            before, layer, after = self.layers[i - 1 : i + 2]
+            if type(layer) is not LipSwish:
+                continue
+            if isinstance(before, Operator) and isinstance(after, Operator):
+                slope, (first, bias), (second, shift) = own[i], own[i - 1], own[i + 1]
+                own[i - 1] = (first * slope, bias * slope)
+                own[i + 1] = (second / (SWISH * slope), shift)
+                calls[i] = _silu
 
         def g(x: Tensor) -> Tensor:
             h = x.flatten(1) if self.flat else x
-            for layer, own in maps:
-                h = layer.forward(h, own)
+            for call, p in zip(calls, own, strict=True):
+                h = call(h, p)
             return h.reshape(len(x), *self.out_shape)
 
         return g
@@ -310,14 +306,9 @@ class LipschitzDenseNet(LipschitzNet):
 _growth = growth
 
 
-class _Silu(LipschitzLayer):
+def _silu(x: Tensor, prepared: Prepared) -> Tensor:
     """x sigmoid(x)."""
-
-    def forward(self, x: Tensor, prepared: Prepared) -> Tensor:
-        return F.silu(x)
-
-
-_SILU = _Silu()
+    return F.silu(x)
 
 
 def _images(in_shape: Sequence[int], out_shape: Sequence[int], owner: str) -> Shape:

@@ -23,6 +23,13 @@ Bounds = tuple[float | None, float | None]
 TransformLike = "Transform | Callable[[Shape], Transform]"
 
 
+def rows_of(context: Context, index: Tensor) -> Context:
+    """The context of some examples of a batch, by their indices [n]."""
+    if isinstance(context, dict):
+        return {k: v.index_select(0, index) for k, v in context.items()}
+    return None if context is None else context.index_select(0, index)
+
+
 @dataclass(frozen=True)
 class Level:
     """One level of a multi-scale latent: its slice of the flat latent vector, and the shape it has there."""

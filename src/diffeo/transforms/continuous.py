@@ -20,7 +20,7 @@ from ..noise import draw
 from ..odes import Dynamics, Solver, solve, solve_adjoint
 from ..parts import Shape, register
 from ..properties import Properties
-from .base import Context, Noise, Transform
+from .base import Context, Noise, Transform, rows_of
 
 Trace = Literal["exact", "hutchinson"]
 Probe = Literal["rademacher", "gaussian"]
@@ -259,15 +259,10 @@ class _Motion(Dynamics):
     def __call__(self, t: Tensor, y: Tensor) -> Tensor:
         self.count[0] += 1
         layer, context, e = self.layer, self.context, self.e
-        if (
-            self.rows is not None
-        ):  # here and not in `take`, for gradients with respect to the context
-            rows = self.rows
-            if isinstance(context, dict):
-                context = {k: v[rows] for k, v in context.items()}
-            elif context is not None:
-                context = context[rows]
-            e = None if e is None else e[rows]
+        if self.rows is not None:
+            # Not in `take`: every call has a graph of its own to the context.
+            context = rows_of(context, self.rows)
+            e = None if e is None else e[self.rows]
         size = math.prod(layer.event_shape)
         x = y[:, :size].reshape(len(y), *layer.event_shape)
         time: Any = layer.time if layer.root is None else layer.root.square()

@@ -21,7 +21,7 @@ from ..krylov import Product, conjugate_gradients, log_quadratic_form
 from ..nets.convex import InputConvex
 from ..noise import draw
 from ..parts import register
-from .base import Bounds, Context, Noise, Transform
+from .base import Bounds, Context, Noise, Transform, rows_of
 from .convex_inverse import STEPS, direct_newton, find, implicit_step
 
 EXACT = 100
@@ -177,7 +177,7 @@ class ConvexPotential(Transform):
             def at(
                 x: Tensor, rows: Tensor | None = None
             ) -> tuple[Tensor, Callable[[], Tensor], Product]:
-                some = context if rows is None else _rows(context, rows)
+                some = context if rows is None else rows_of(context, rows)
                 value, hessian, product = self._at(x.reshape(len(x), *self.event_shape), some)
                 return value.flatten(1), hessian, product
 
@@ -226,9 +226,3 @@ def log_det(h: Tensor) -> Tensor:
     factor = torch.linalg.cholesky_ex(h)[0]
     out: Tensor = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
     return out
-
-
-def _rows(context: Context, index: Tensor) -> Context:
-    if isinstance(context, dict):
-        return {k: v[index] for k, v in context.items()}
-    return None if context is None else context[index]

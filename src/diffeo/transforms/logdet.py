@@ -21,7 +21,7 @@ from ..nets.lipschitz import LipschitzNet
 from ..noise import draw
 from ..parts import Part, Shape, register
 from ..properties import Kind
-from .base import Context, Noise
+from .base import Context, Noise, rows_of
 
 
 class LogDet(Part):
@@ -118,7 +118,7 @@ class _Series(LogDet):
         if alive and alive[-1] < len(x):
             order = (weights != 0).sum(1).argsort(descending=True)
             x, probes, weights = (t.index_select(0, order) for t in (x, probes, weights))
-            context = _rows(context, order)
+            context = rows_of(context, order)
         prepared = net.prepare(context)
         leaves: list[Tensor] = []
         tree = _flatten(prepared, leaves)
@@ -334,9 +334,3 @@ def _rebuild(tree: Any, leaves: Sequence[Tensor]) -> Any:
     if isinstance(tree, list):
         return [_rebuild(t, leaves) for t in tree]
     return None if tree is None else leaves[tree]
-
-
-def _rows(context: Context, index: Tensor) -> Context:
-    if isinstance(context, dict):
-        return {k: v.index_select(0, index) for k, v in context.items()}
-    return None if context is None else context.index_select(0, index)
