@@ -34,6 +34,7 @@ from .measuring import ROOT, Calls, calls, compare, keep, options, peak_memory
 from .size import Contestant
 
 FLOOR = "diffeo"
+FROZEN = "diffeo, frozen"
 TRAIN_SECONDS = 20.0
 STEP = 4 * default_tolerance(torch.float32)
 """The peer's inverse goes on until no entry moves by more, in parts of 1 + |x|; by default it stops at 3e-3."""
@@ -72,8 +73,11 @@ def ours(size: Blocks) -> Contestant:
     block = partial(Residual, net=net, estimator=PowerSeries(size.terms))
     last = [Flatten] if len(size.shape) > 1 else []
     chain = Chain(size.shape, [block] * size.depth + last)
-    flow = diffeo.Flow(chain, StandardNormal(chain.latent_shape))
-    noise = chain.draw(size.batch)
+    return entered(diffeo.Flow(chain, StandardNormal(chain.latent_shape)), size)
+
+
+def entered(flow: diffeo.Flow, size: Blocks) -> Contestant:
+    noise = flow.transform.draw(size.batch)
     z = torch.randn(size.batch, *flow.latent_shape)
 
     def log_prob(x: Tensor) -> Tensor:
@@ -130,7 +134,7 @@ def normflows(size: Blocks) -> Contestant:
 def contestants() -> dict[str, Callable[[Blocks], Contestant]]:
     """By the name under which they are shown."""
     peers = {"normflows": normflows} if find_spec("normflows") else {}
-    return {FLOOR: ours} | peers
+    return {FLOOR: ours, FROZEN: ours} | peers
 
 
 def data(size: Blocks) -> Tensor:
@@ -178,7 +182,11 @@ def made(name: str, size: Blocks) -> Contestant:
             for key, value in mine.items():
                 value.copy_(theirs[key].reshape(value.shape))
     _refresh(name, contestant, 200)
-    return contestant
+    if name != FROZEN:
+        return contestant
+    flow = contestant.module
+    assert isinstance(flow, diffeo.Flow)
+    return entered(flow.frozen(), size)
 
 
 def enter(name: str, size: Blocks, *, compiled: bool) -> Calls:
@@ -187,6 +195,8 @@ def enter(name: str, size: Blocks, *, compiled: bool) -> Calls:
     del found["sample"]
     if not compiled:  # of a model of its own, which no step changes in between
         found["inverse"] = torch.no_grad()(made(name, size).sample)
+    if "train step" not in found:
+        return found
     step = found["train step"]
 
     def whole() -> None:
@@ -198,7 +208,7 @@ def enter(name: str, size: Blocks, *, compiled: bool) -> Calls:
 
 def _refresh(name: str, contestant: Contestant, steps: int) -> None:
     """Our power iterations, to their tolerance, or so many steps of the peer's, 5 after a training step."""
-    if name == FLOOR:
+    if name != "normflows":
         return refresh(contestant.module, TRAINING_TOLERANCE)
     import normflows as library
 
@@ -236,7 +246,7 @@ def main() -> None:
         floor=FLOOR,
         names=lambda size: list(contestants()),
         enter=enter,
-        compilable=lambda name: name == FLOOR,
+        compilable=lambda name: name in (FLOOR, FROZEN),
         libraries=[n for n in ("diffeo", "normflows") if find_spec(n)],
     )
     document["evaluations"] = {str(tables[i]): evaluations(tables[i]) for i in arguments.tables}

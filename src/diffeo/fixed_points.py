@@ -6,6 +6,7 @@ Anderson, Iterative procedures for nonlinear integral equations, JACM 12, 1965; 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -106,28 +107,27 @@ def solve(
         raise ConfigError(f"method must be one of {', '.join(_ACCELERATIONS)}, got {method!r}")
     tolerance = default_tolerance(x0.dtype) if tolerance is None else tolerance
     shape, x0 = x0.shape, x0.detach().flatten(1)
+    size = x0.shape[1]
 
     def evaluate(x: Tensor) -> tuple[Tensor, Tensor]:
         value = g(x.reshape(shape)).detach().reshape(x.shape)
-        return value, _rms(value - x)
+        return value, _norm(value - x)
 
     def converged(x: Tensor, residual: Tensor) -> Tensor:
-        return residual < tolerance * _rms(x).clamp(min=1)  # not where both are infinite
+        # Not where both are infinite.
+        return residual < _norm(x).clamp_(min=size**0.5).mul_(tolerance)
 
-    lost = ~x0.isfinite().all(1)
-    x = torch.where(lost[:, None], torch.zeros_like(x0), x0)
+    x = x0
     value, residual = evaluate(x)
-    steps = torch.ones_like(lost, dtype=torch.long)
-    done = lost | converged(x, residual)
-    best, since, stuck = residual, torch.zeros_like(steps), torch.zeros_like(done)
-    rejected = torch.zeros_like(steps)
+    done = converged(x, residual) | ~(torch.linalg.vector_norm(x, math.inf, dim=1) < math.inf)
+    at_rest = torch.zeros_like(done, dtype=torch.long)  # evaluations of what was done
+    best, since, rejected = residual, torch.zeros_like(at_rest), torch.zeros_like(at_rest)
     plain = torch.ones_like(done)
     made = _ACCELERATIONS[method]
     acceleration = None if made is None else made(x, value)
     look = _LOOK if acceleration is None else 1
-    for i in range(1, max_steps):
-        if bool((done | stuck).all()):
-            break
+    count = 1
+    while count < max_steps and not bool(done.all()):
         if acceleration is None:
             # Of what is done, x and its value come again.
             x = torch.where(done[:, None], x, value)
@@ -145,15 +145,18 @@ def solve(
             x, value = (torch.where(take[:, None], a, b) for a, b in ((tried, x), (found, value)))
             residual = torch.where(take, r, residual)
             plain = ~good
-        if i % look == 0:
-            since = torch.where(done | (residual < best), 0, since + look)
-            stuck = since > _PATIENCE
-            best = torch.fmin(best, residual)
-        steps = steps + ~done
+        at_rest += done
         done = done | converged(x, residual)
+        count += 1
+        if count % look == 0:
+            since = torch.where(done | (residual < best), 0, since + look)
+            best = torch.fmin(best, residual)
+            if bool((done | (since > _PATIENCE)).all()):
+                break
+    steps, residual = count - at_rest, residual / size**0.5
     if not bool(done.all()):
-        _raise(name, residual, done, tolerance, int(steps.max()))
-    solution = Solution(torch.where(lost[:, None], x0, x).reshape(shape), residual, steps)
+        _raise(name, residual, done, tolerance, count)
+    solution = Solution(x.reshape(shape), residual, steps)
     if (record := _found.get()) is not None:
         record.append((name, solution))
     return solution
@@ -237,7 +240,7 @@ def _adjoint(root: _Root, x: Tensor, v: Tensor, again: bool) -> Tensor:
         x = x if again else x.detach().requires_grad_()
         y = root.g(x)
     # Relative to v, whose scale is that of the loss.
-    scale = _rms(v.detach().flatten(1)).reshape(-1, *[1] * (v.ndim - 1))
+    scale = (_norm(v.detach().flatten(1)) / v[0].numel() ** 0.5).reshape(-1, *[1] * (v.ndim - 1))
     scale = torch.where(scale > 0, scale, torch.ones_like(scale))
 
     def adjoint(u: Tensor) -> Tensor:
@@ -271,8 +274,9 @@ def _in_full(g: Map) -> Map:
     return exact
 
 
-def _rms(x: Tensor) -> Tensor:
-    return x.square().mean(1).sqrt()
+def _norm(x: Tensor) -> Tensor:
+    out: Tensor = torch.linalg.vector_norm(x, dim=1)
+    return out
 
 
 def _raise(name: str, residual: Tensor, done: Tensor, tolerance: float, steps: int) -> None:

@@ -340,9 +340,9 @@ class Flow(Part):
         """A fixed copy for sampling and scoring: the same numbers in eval mode, from weights without gradients.
 
         Runs of parts that are linear along the first axis, such as ActNorm and InvertibleConv1x1, become one matrix
-        whose inverse and log|det| are computed once; weight-normalized kernels become plain ones. Later changes of this
-        flow do not reach the copy, which cannot be trained, saved or resized. `fast = flow.frozen()`, or
-        `with flow.frozen() as fast:`.
+        whose inverse and log|det| are computed once; weight-normalized kernels and those of Lipschitz networks become
+        plain ones. Later changes of this flow do not reach the copy, which cannot be trained, saved or resized.
+        `fast = flow.frozen()`, or `with flow.frozen() as fast:`.
         """
         from .freezing import frozen
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from .errors import ConfigError, TrainingError
 from .flow import Flow
 from .nets.convolutional import WeightNormConv
+from .parts import refresh
 from .properties import Properties
 from .transforms import ActNorm, BatchNorm, Chain, Inverse, Permutation, Standardize, Transform
 from .transforms.base import Context
@@ -34,6 +35,9 @@ class FrozenFlow(Flow):
 
     def frozen(self) -> FrozenFlow:
         return self
+
+    def _refresh(self) -> None:
+        return
 
     def save(self, folder: str | Path) -> NoReturn:
         """Raises ConfigError."""
@@ -60,6 +64,7 @@ class FrozenFlow(Flow):
 def frozen(flow: Flow) -> FrozenFlow:
     """The copy that `Flow.frozen` describes."""
     twin = copy.deepcopy(flow).eval().requires_grad_(False)
+    refresh(twin)
     transform = _folded(twin.transform)
     assert isinstance(transform, Transform)
     fast = FrozenFlow(

@@ -60,6 +60,16 @@ class Refreshed(nn.Module):
     def refresh(self, tolerance: float = REFRESH_TOLERANCE) -> None:
         """Bring the state up to the present weights; where it is so already, change nothing."""
 
+    def alike(self) -> object:
+        """What is equal for modules that `refresh_together` can take."""
+        return type(self)
+
+    @staticmethod
+    def refresh_together(parts: Sequence[Any], tolerance: float) -> None:
+        """`refresh` of modules that are alike."""
+        for part in parts:
+            part.refresh(tolerance)
+
 
 @torch.no_grad()
 def refresh(module: nn.Module, tolerance: float = REFRESH_TOLERANCE) -> None:
@@ -71,9 +81,12 @@ def refresh(module: nn.Module, tolerance: float = REFRESH_TOLERANCE) -> None:
         raise ConfigError(
             f"tolerance must be positive and at most {TRAINING_TOLERANCE}, got {tolerance}"
         )
+    groups: dict[object, list[Refreshed]] = {}
     for part in module.modules():
         if isinstance(part, Refreshed):
-            part.refresh(tolerance)
+            groups.setdefault(part.alike(), []).append(part)
+    for parts in groups.values():
+        parts[0].refresh_together(parts, tolerance)
 
 
 # What torch.compiler.disable sets; that decorator itself would make `import diffeo` load dynamo and sympy.

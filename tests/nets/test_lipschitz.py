@@ -58,6 +58,42 @@ def test_norms_are_those_of_the_unrolled_operator(name):
     assert torch.equal(layer.prepare()[0], layer.weight)
 
 
+@pytest.mark.parametrize("p", [2.0, 3.0])
+def test_a_single_column_that_turns_is_followed(p):
+    """The vector on the side of the input stays at 1; that of the output must move all the same."""
+    layer = LipschitzLinear(1, 6, 0.9, p, p).double()
+    for i in range(3):
+        with torch.no_grad():
+            layer.weight.zero_()[i] = 5.0
+        layer.refresh()
+        assert layer.certified() <= 0.9
+
+
+def test_layers_refreshed_together_are_those_refreshed_alone():
+    def made():
+        torch.manual_seed(0)
+        sizes = [(5, 7), (7, 5), (5, 7), (12, 12), (12, 12), (1, 4)]
+        linear = [LipschitzLinear(*size, 0.9) for size in sizes]
+        conv = [LipschitzConv2d((2, 5, 4), 2, 3, 0.9, stride=s) for s in (1, 1, 2, 2)]
+        learned = list(LipschitzMLP((12,), (12,), hidden=(12, 12), norm="learned").layers)
+        layers = torch.nn.ModuleList([*linear, *conv, *learned]).double()
+        with torch.no_grad():
+            for i, p in enumerate(layers.parameters()):
+                p.mul_(1.0 + i)
+            layers[2].weight.zero_()
+        return layers
+
+    alone, together = made(), made()
+    for layer in alone:
+        layer.refresh()
+    refresh(together)
+    for one, other in zip(alone.state_dict().values(), together.state_dict().values(), strict=True):
+        assert torch.allclose(one, other, rtol=0, atol=1e-9)
+    before = [b.clone() for b in together.buffers()]
+    refresh(together)
+    assert all(torch.equal(a, b) for a, b in zip(before, together.buffers(), strict=True))
+
+
 def test_the_bound_of_frequencies_is_close_on_larger_images():
     layer = LipschitzConv2d((1, 16, 16), 2, 3, 0.9).double()
     with torch.no_grad():

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ConfigError, ShapeError
@@ -19,16 +19,17 @@ from ..parts import Shape, refresh, register
 from .base import Conditioner, Context
 from .lipschitz_layers import (
     ACTIVATIONS,
-    SWISH,
     Concatenated,
     LipschitzLayer,
     LipSwish,
     Prepared,
+    flattened,
     growth,
     linearized,
     product,
     pull,
     push,
+    rebuilt,
 )
 from .lipschitz_operators import Exponents, LipschitzConv2d, LipschitzLinear, Operator
 from .mlp import context_size, flat_context
@@ -46,6 +47,7 @@ class LipschitzNet(Conditioner):
     """
 
     flat = False
+    constants: nn.Module
 
     def __init__(
         self,
@@ -60,6 +62,15 @@ class LipschitzNet(Conditioner):
         size = context_size(self.context_shape)
         self.join = nn.Linear(size, channels) if size else None
         self.norm: float | None = 2.0
+        self.fixed: Any = None
+        # LipSwish between two linear maps, silu(b x) / (1.1 b), leaves its scales to them.
+        self.folded = [
+            i
+            for i, (a, b, c) in enumerate(
+                zip(layers, layers[1:], layers[2:], strict=False), start=1
+            )
+            if isinstance(a, Operator) and type(b) is LipSwish and isinstance(c, Operator)
+        ]
 
     @property
     def lipschitz(self) -> float:
@@ -73,15 +84,36 @@ class LipschitzNet(Conditioner):
 
     def prepare(self, context: Context = None) -> list[Prepared]:
         """What the network computes of its weights and of the context: once, for many calls with the same ones."""
+        if self.fixed is not None:
+            return cast(list[Prepared], rebuilt(self.fixed, list(self.constants.buffers())))
         shift = None
         if self.join is not None:
             shift = self.join(torch.cat(flat_context(context, self.context_shape), dim=1))
         out: list[Prepared] = []
-        for layer in self.layers:
-            out.append(layer.prepare(shift))  # type: ignore[operator]
+        slope: Tensor | None = None
+        for i, layer in enumerate(self.layers):
+            if i in self.folded:
+                out.append(None)
+            elif isinstance(layer, Operator):
+                before = slope
+                slope = self.layers[i + 1].prepare() if i + 1 in self.folded else None  # type: ignore[operator]
+                out.append(layer.prepare(shift, before, slope))
+            else:
+                out.append(layer.prepare(shift))  # type: ignore[operator]
             if not isinstance(layer, tuple(ACTIVATIONS.values())):
                 shift = None
         return out
+
+    @torch.no_grad()
+    def frozen(self) -> LipschitzNet:
+        """With what it computes of its weights as constants, unless it takes a context."""
+        if self.join is None:
+            leaves: list[Tensor] = []
+            self.fixed = flattened(self.prepare(), leaves)
+            self.constants = nn.Module()
+            for i, leaf in enumerate(leaves):
+                self.constants.register_buffer(str(i), leaf)
+        return self
 
     def forward(
         self, x: Tensor, context: Context = None, prepared: list[Prepared] | None = None
@@ -93,26 +125,8 @@ class LipschitzNet(Conditioner):
         return h.reshape(len(x), *self.out_shape)
 
     def at(self, context: Context = None) -> Callable[[Tensor], Tensor]:
-        """g(., context) for many points: the scales of LipSwish, x sigmoid(b x) / 1.1, go into the maps beside it."""
-        own = self.prepare(context)
-        calls: list[Callable[..., Tensor]] = [layer.forward for layer in self.layers]
-        for i in range(1, len(calls) - 1):
-            before, layer, after = self.layers[i - 1 : i + 2]
-            if type(layer) is not LipSwish:
-                continue
-            if isinstance(before, Operator) and isinstance(after, Operator):
-                slope, (first, bias), (second, shift) = own[i], own[i - 1], own[i + 1]
-                own[i - 1] = (first * slope, bias * slope)
-                own[i + 1] = (second / (SWISH * slope), shift)
-                calls[i] = _silu
-
-        def g(x: Tensor) -> Tensor:
-            h = x.flatten(1) if self.flat else x
-            for call, p in zip(calls, own, strict=True):
-                h = call(h, p)
-            return h.reshape(len(x), *self.out_shape)
-
-        return g
+        """g(., context), for many points."""
+        return partial(self.forward, prepared=self.prepare(context))
 
     def linearize(
         self, x: Tensor, prepared: list[Prepared]
@@ -304,11 +318,6 @@ class LipschitzDenseNet(LipschitzNet):
 
 
 _growth = growth
-
-
-def _silu(x: Tensor, prepared: Prepared) -> Tensor:
-    """x sigmoid(x)."""
-    return F.silu(x)
 
 
 def _images(in_shape: Sequence[int], out_shape: Sequence[int], owner: str) -> Shape:

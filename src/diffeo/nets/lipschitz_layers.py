@@ -59,6 +59,21 @@ class LipschitzLayer(Refreshed):
         return self.lipschitz
 
 
+def flattened(value: Prepared, leaves: list[Tensor]) -> Any:
+    """What is prepared, its tensors put into `leaves`, a number in the place of each."""
+    if isinstance(value, Tensor):
+        leaves.append(value)
+        return len(leaves) - 1
+    return [flattened(v, leaves) for v in value] if isinstance(value, list | tuple) else None
+
+
+def rebuilt(tree: Any, leaves: Sequence[Tensor]) -> Prepared:
+    """The inverse of `flattened`."""
+    if isinstance(tree, list):
+        return [rebuilt(t, leaves) for t in tree]
+    return None if tree is None else leaves[tree]
+
+
 # -- activations ------------------------------------------------------------------------------------------------------
 
 
@@ -77,7 +92,7 @@ class Elu(LipschitzLayer):
         return out
 
     def pull(self, w: Tensor, slope: Slope, prepared: Prepared) -> Tensor:
-        out: Tensor = w * slope[: len(w), None]
+        out: Tensor = w * (slope if len(w) == len(slope) else slope[: len(w)])[:, None]
         return out
 
 
@@ -92,7 +107,10 @@ class Sin(Elu):
 
 
 class LipSwish(Elu):
-    """y = x sigmoid(b x) / 1.1 with b = softplus(raw) > 0 learned: a slope of at most 0.99986."""
+    """y = x sigmoid(b x) / 1.1 with b = softplus(raw) > 0 learned: a slope of at most 0.99986.
+
+    Prepared with None, it is y = x sigmoid(x), and the linear maps beside it have the scales.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -102,9 +120,16 @@ class LipSwish(Elu):
         return F.softplus(self.raw)
 
     def forward(self, x: Tensor, prepared: Prepared) -> Tensor:
+        if prepared is None:
+            # x is of the map before, and nobody else's.
+            return F.silu(x, inplace=not torch.is_grad_enabled())
         return x * torch.sigmoid(prepared * x) / SWISH
 
     def linearized(self, x: Tensor, prepared: Prepared) -> tuple[Tensor, Slope]:
+        if prepared is None:
+            s = torch.sigmoid(x)
+            y = x * s
+            return y, torch.lerp(y, torch.ones_like(y), s)
         bx = prepared * x
         s = torch.sigmoid(bx) / SWISH
         return x * s, s * (1 + bx * (1 - SWISH * s))

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from ..parts import REFRESH_TOLERANCE, TRAINING_TOLERANCE
-from .lipschitz_layers import LipschitzLayer, Prepared, Slope
+from .lipschitz_layers import SWISH, LipschitzLayer, Prepared, Slope
 
 TOLERANCE = TRAINING_TOLERANCE
 """By how much sigma may be short of the norm: power iteration stops when a step moves v by less, or by far less."""
@@ -69,16 +69,22 @@ class Operator(LipschitzLayer):
         bound = 1 / math.sqrt(max(fan_in, 1))
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
         nn.init.uniform_(self.bias, -bound, bound)
-        self.register_buffer("u", _unit(torch.randn(*out), 2.0))
-        self.register_buffer("v", _unit(torch.randn(*into), 2.0))
+        self.register_buffer("u", _unit(torch.randn(1, *out), 2.0)[0])
+        self.register_buffer("v", _unit(torch.randn(1, *into), 2.0)[0])
         if not self.weight.is_meta:
             self.refresh(TRAINING_TOLERANCE)
 
     def _image(self, v: Tensor, weight: Tensor) -> Tensor:
+        """W v, also for a leading axis of both."""
         raise NotImplementedError
 
     def _back(self, u: Tensor, weight: Tensor) -> Tensor:
+        """W^T u, for a leading axis of both."""
         raise NotImplementedError
+
+    def _ascended(self, u: Tensor, weight: Tensor, p: float, q: float) -> Tensor:
+        """The next v, for a leading axis of both."""
+        return _unit(self._back(u, weight), _dual(p))
 
     def _norms(self) -> tuple[Any, Any]:
         """p and q, as numbers or, where they are learned, as tensors."""
@@ -95,50 +101,77 @@ class Operator(LipschitzLayer):
             return _norm(self._columns(self.weight), q, 1).amax()
         if q == math.inf:
             return _norm(self.weight.flatten(1), _dual(p), 1).amax()
-        found = (self.u * self._image(self.v, self.weight)).sum()
+        found = torch.dot(self.u.flatten(), self._image(self.v, self.weight).flatten())
         if isinstance(p, Tensor) or isinstance(q, Tensor):
             # Where u and v maximize, this is also the derivative of the maximum by p and q.
             found = found / (_norm(self.v.flatten(), p, 0) * _norm(self.u.flatten(), _dual(q), 0))
         return found
 
-    def effective(self) -> Tensor:
-        """The weight that forward multiplies with."""
-        with torch.autocast(self.weight.device.type, enabled=False):
-            return self.weight / ((1 + TOLERANCE) / self.coeff * self.sigma()).clamp(min=1)
+    def effective(self, scale: Tensor | None = None) -> Tensor:
+        """The weight that forward multiplies with, times `scale`."""
+        if torch.is_autocast_enabled(self.weight.device.type):
+            with torch.autocast(self.weight.device.type, enabled=False):
+                return self.effective(scale)
+        longer = ((1 + TOLERANCE) / self.coeff * self.sigma()).clamp(min=1)
+        return self.weight / longer if scale is None else self.weight * (scale / longer)
 
-    def prepare(self, shift: Tensor | None = None) -> Prepared:
-        return self.effective(), self.bias if shift is None else self.bias + shift
+    def prepare(
+        self,
+        shift: Tensor | None = None,
+        before: Tensor | None = None,
+        after: Tensor | None = None,
+    ) -> Prepared:
+        """Weight and bias; before, after: b of a LipSwish on that side that leaves its scales to this map."""
+        bias = self.bias if shift is None else self.bias + shift
+        scale = after if before is None else (1.0 if after is None else after) / (SWISH * before)
+        return self.effective(scale), bias if after is None else bias * after
 
     def linearized(self, x: Tensor, prepared: Prepared) -> tuple[Tensor, Slope]:
         return self(x, prepared), None
 
-    @torch.no_grad()
     def refresh(self, tolerance: float = REFRESH_TOLERANCE) -> None:
-        p, q = self._norms()
+        self.refresh_together([self], tolerance)
+
+    def alike(self) -> Any:
+        p, q = (float(n) for n in self._norms())
+        w = self.weight
+        return type(self), w.shape, self.u.shape, self.v.shape, p, q, w.dtype, w.device
+
+    @staticmethod
+    @torch.no_grad()
+    def refresh_together(parts: Sequence[Any], tolerance: float) -> None:
+        one = parts[0]
+        p, q = (float(n) for n in one._norms())
         if p == 1 or q == math.inf:
             return
-        p, q = (float(n) for n in (p, q))
-        w, u, v, restarted = self.weight, self.u, self.v, False
-        for _ in range(MAX_STEPS):
-            # What is at rest stays, bit for bit.
-            new = _unit(self._back(u, w), float(_dual(p)))
-            lengths = (_length(v, p), _length(u, float(_dual(q))))
-            moved, size, last, *units = torch.stack(
-                [*(a.norm() for a in (new - v, new, v)), *lengths]
-            ).tolist()
-            if size == 0 and not restarted:
-                # Nothing of u is left, though the map need not be zero.
-                again = torch.randn(u.shape, generator=torch.Generator().manual_seed(0))
-                u, restarted = _unit(again.to(u), q), True
-                continue
-            # Averages of vectors of length 1 are shorter.
-            short = any(abs(unit - 1) > TOLERANCE / 10 for unit in units)
-            if size == 0 or not (short or moved > tolerance * last):
+        w, u, v = (torch.stack([getattr(o, name) for o in parts]) for name in ("weight", "u", "v"))
+        # Averages of vectors of length 1 are shorter. What is at rest stays, bit for bit.
+        short = ((_length(v, p) - 1).abs() > TOLERANCE / 10) | (
+            (_length(u, _dual(q)) - 1).abs() > TOLERANCE / 10
+        )
+        # In place of a u of which nothing is left, though the map need not be zero.
+        other = torch.arange(1, u[0].numel() + 1, device=u.device).to(u).cos()
+        other = _unit(other.reshape(1, *u.shape[1:]), q)
+        for i in range(MAX_STEPS):
+            new = one._ascended(u, w, p, q)
+            image = _unit(one._image(new, w), q)
+            going = short
+            for after, before in ((new, v), (image, u)):
+                going = going | (_length(after - before, 2.0) > tolerance * _length(before, 2.0))
+            lost = _length(new, 2.0) == 0
+            going = going & ~lost if i else going | lost
+            if not bool(going.any()):
+                if i == 0:
+                    return
                 break
-            v = new
-            u = _unit(self._image(v, w), q)
-        self.u.copy_(u)
-        self.v.copy_(v)
+            go = going.reshape(-1, *[1] * (u.ndim - 1))
+            v = torch.where(go, new, v)
+            u = torch.where(go, image, u)
+            if i == 0:
+                u = torch.where(lost.reshape(go.shape), other, u)
+                short = torch.zeros_like(short)
+        torch._foreach_copy_([o.u for o in parts], u.unbind())
+        torch._foreach_copy_([o.v for o in parts], v.unbind())
 
     @torch.no_grad()
     def certified(self) -> float:
@@ -162,7 +195,9 @@ class Operator(LipschitzLayer):
 
 
 class LipschitzLinear(Operator):
-    """y = W x + b on [batch, in_features]."""
+    """y = W x + b on [batch, in_features]; few rows or columns have their greatest singular vector at once."""
+
+    THIN = 8
 
     def __init__(
         self,
@@ -189,10 +224,18 @@ class LipschitzLinear(Operator):
         return out
 
     def _image(self, v: Tensor, weight: Tensor) -> Tensor:
-        return weight @ v
+        return weight @ v if weight.ndim == 2 else (weight @ v[..., None])[..., 0]
 
     def _back(self, u: Tensor, weight: Tensor) -> Tensor:
-        return u @ weight
+        return (u[:, None] @ weight)[:, 0]
+
+    def _ascended(self, u: Tensor, weight: Tensor, p: float, q: float) -> Tensor:
+        if p != 2 or q != 2 or min(weight.shape[1:]) > self.THIN:
+            return super()._ascended(u, weight, p, q)
+        wide = weight.shape[1] < weight.shape[2]
+        found = torch.linalg.eigh(weight @ weight.mT if wide else weight.mT @ weight)[1][:, :, -1]
+        new = _unit(self._back(found, weight), 2.0) if wide else found
+        return torch.where((new * self._back(u, weight)).sum(1, keepdim=True) < 0, -new, new)
 
     def _spectral(self, weight: Tensor) -> float:
         return float(torch.linalg.matrix_norm(weight, 2))
@@ -232,17 +275,26 @@ class LipschitzConv2d(Operator):
         reduced = [(n - 1) // stride + 1 for n in size]
         self._start(channels * kernel**2, (channels, *size), (out_channels, *reduced))
 
-    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        return F.conv2d(x, weight, bias, stride=self.stride, padding=self.padding)
+    def _convolve(
+        self, x: Tensor, weight: Tensor, bias: Tensor | None = None, groups: int = 1
+    ) -> Tensor:
+        return F.conv2d(x, weight, bias, stride=self.stride, padding=self.padding, groups=groups)
 
-    def _transposed(self, y: Tensor, weight: Tensor, size: Sequence[int]) -> Tensor:
+    def _transposed(
+        self, y: Tensor, weight: Tensor, size: Sequence[int], groups: int = 1
+    ) -> Tensor:
         kernel = weight.shape[2]
         more = [
             n - ((m - 1) * self.stride + kernel - 2 * self.padding)
             for n, m in zip(size, y.shape[2:], strict=True)
         ]
         return F.conv_transpose2d(
-            y, weight, stride=self.stride, padding=self.padding, output_padding=more
+            y,
+            weight,
+            stride=self.stride,
+            padding=self.padding,
+            output_padding=more,
+            groups=groups,
         )
 
     def forward(self, x: Tensor, prepared: Prepared) -> Tensor:
@@ -266,10 +318,16 @@ class LipschitzConv2d(Operator):
         return out
 
     def _image(self, v: Tensor, weight: Tensor) -> Tensor:
-        return self._convolve(v[None], weight)[0]
+        if weight.ndim == 4:
+            return self._convolve(v[None], weight)[0]
+        # The channels of each in a group of its own.
+        found = self._convolve(v.flatten(0, 1)[None], weight.flatten(0, 1), groups=len(v))
+        return found.reshape(len(v), *self.u.shape)
 
     def _back(self, u: Tensor, weight: Tensor) -> Tensor:
-        return self._transposed(u[None], weight, self.v.shape[1:])[0]
+        joined = u.flatten(0, 1)[None], weight.flatten(0, 1)
+        found = self._transposed(*joined, self.v.shape[1:], groups=len(u))
+        return found.reshape(len(u), *self.v.shape)
 
     def _spectral(self, weight: Tensor) -> float:
         inputs = self.v.numel()
@@ -309,25 +367,28 @@ def _norm(a: Tensor, p: Any, dim: int) -> Tensor:
 
 
 def _length(a: Tensor, p: float) -> Tensor:
-    out: Tensor = torch.linalg.vector_norm(a, p)
+    """The norm of every a[i]."""
+    out: Tensor = torch.linalg.vector_norm(a.flatten(1), p, dim=1)
     return out
 
 
 def _unit(a: Tensor, p: float) -> Tensor:
-    """J_p(a): the vector of dual norm 1 whose product with a is ||a||_p; a itself if it is zero."""
-    a = a / a.abs().amax().clamp(min=torch.finfo(a.dtype).tiny)
-    # The norms are at least 1 now, except that of zero.
+    """J_p(a[i]): the vector of dual norm 1 whose product with a[i] is its p-norm; a[i] itself if it is zero."""
+    shape, a, tiny = a.shape, a.flatten(1), torch.finfo(a.dtype).tiny
+    if p != 2:
+        a = a / a.abs().amax(1, keepdim=True).clamp(min=tiny)
+    # At least 1, except that of zero, now that the greatest entry is 1.
+    norm = torch.linalg.vector_norm(a, p, dim=1, keepdim=True).clamp(min=tiny if p == 2 else 1)
     if p == 2:
-        unit: Tensor = a / a.norm().clamp(min=1)
-        return unit
-    if p == 1:
-        return a.sign()
-    if p == math.inf:
+        a = a / norm
+    elif p == 1:
+        a = a.sign()
+    elif p == math.inf:
         top = (a.abs() == 1).to(a)
-        return a.sign() * top / top.sum().clamp(min=1)
-    powers = a.sign() * a.abs() ** (p - 1)
-    out: Tensor = powers / torch.linalg.vector_norm(a, p).clamp(min=1) ** (p - 1)
-    return out
+        a = a.sign() * top / top.sum(1, keepdim=True).clamp(min=1)
+    else:
+        a = a.sign() * a.abs() ** (p - 1) / norm ** (p - 1)
+    return a.reshape(shape)
 
 
 def _between(two: float, p: float, q: float, n: int, m: int) -> float:

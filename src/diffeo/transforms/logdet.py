@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..errors import ConfigError, DirectionError
 from ..nets.lipschitz import LipschitzNet
+from ..nets.lipschitz_layers import flattened, rebuilt
 from ..noise import draw
 from ..parts import Part, Shape, register
 from ..properties import Kind
@@ -121,7 +122,7 @@ class _Series(LogDet):
             context = rows_of(context, order)
         prepared = net.prepare(context)
         leaves: list[Tensor] = []
-        tree = _flatten(prepared, leaves)
+        tree = flattened(prepared, leaves)
         y, ladj = _Neumann.apply(  # type: ignore[no-untyped-call]
             net, tree, alive, self.includes_last, x, probes, weights, *leaves
         )
@@ -291,7 +292,7 @@ class _Neumann(torch.autograd.Function):
         weights: Tensor,
         *leaves: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        y, _, pull = net.linearize(x, _rebuild(tree, leaves))
+        y, _, pull = net.linearize(x, rebuilt(tree, leaves))
         value, vector = _terms(pull, probes, weights, alive, includes_last)
         ctx.net, ctx.tree = net, tree
         ctx.save_for_backward(x, probes, vector, *leaves)
@@ -307,7 +308,7 @@ class _Neumann(torch.autograd.Function):
         needs = (ctx.needs_input_grad[4], *ctx.needs_input_grad[7:])
         inputs = [t.detach().requires_grad_(n) for t, n in zip((x, *leaves), needs, strict=True)]
         with torch.enable_grad():
-            y, push, _ = ctx.net.linearize(inputs[0], _rebuild(ctx.tree, inputs[1:]))
+            y, push, _ = ctx.net.linearize(inputs[0], rebuilt(ctx.tree, inputs[1:]))
             t = push(probes)
         weighted = vector * (ladj_grad / probes.shape[1]).reshape(-1, *[1] * (vector.ndim - 1))
         found = iter(
@@ -320,17 +321,3 @@ class _Neumann(torch.autograd.Function):
         )
         by_x, *others = (next(found) if n else None for n in needs)
         return (None, None, None, None, by_x, None, None, *others)
-
-
-def _flatten(value: Any, leaves: list[Tensor]) -> Any:
-    """What is in nested lists and tuples, its tensors put into `leaves`, a number in the place of each."""
-    if isinstance(value, Tensor):
-        leaves.append(value)
-        return len(leaves) - 1
-    return [_flatten(v, leaves) for v in value] if isinstance(value, list | tuple) else None
-
-
-def _rebuild(tree: Any, leaves: Sequence[Tensor]) -> Any:
-    if isinstance(tree, list):
-        return [_rebuild(t, leaves) for t in tree]
-    return None if tree is None else leaves[tree]
