@@ -126,7 +126,7 @@ class LipschitzNet(Conditioner):
 
     def at(self, context: Context = None) -> Callable[[Tensor], Tensor]:
         """g(., context), for many points."""
-        return partial(self.forward, prepared=self.prepare(context))
+        return partial(self, prepared=self.prepare(context))
 
     def linearize(
         self, x: Tensor, prepared: list[Prepared]

@@ -145,7 +145,7 @@ class Operator(LipschitzLayer):
         if p == 1 or q == math.inf:
             return
         w, u, v = (torch.stack([getattr(o, name) for o in parts]) for name in ("weight", "u", "v"))
-        # Averages of vectors of length 1 are shorter. What is at rest stays, bit for bit.
+        # Averages of vectors of length 1 are shorter.
         short = ((_length(v, p) - 1).abs() > TOLERANCE / 10) | (
             (_length(u, _dual(q)) - 1).abs() > TOLERANCE / 10
         )
@@ -156,14 +156,17 @@ class Operator(LipschitzLayer):
             new = one._ascended(u, w, p, q)
             image = _unit(one._image(new, w), q)
             going = short
+            # What is at rest is so in another precision too.
+            least = tolerance if i else 2 * tolerance
             for after, before in ((new, v), (image, u)):
-                going = going | (_length(after - before, 2.0) > tolerance * _length(before, 2.0))
+                going = going | (_length(after - before, 2.0) > least * _length(before, 2.0))
             lost = _length(new, 2.0) == 0
             going = going & ~lost if i else going | lost
             if not bool(going.any()):
                 if i == 0:
                     return
                 break
+            # What is at rest stays, bit for bit.
             go = going.reshape(-1, *[1] * (u.ndim - 1))
             v = torch.where(go, new, v)
             u = torch.where(go, image, u)
@@ -232,8 +235,9 @@ class LipschitzLinear(Operator):
     def _ascended(self, u: Tensor, weight: Tensor, p: float, q: float) -> Tensor:
         if p != 2 or q != 2 or min(weight.shape[1:]) > self.THIN:
             return super()._ascended(u, weight, p, q)
-        wide = weight.shape[1] < weight.shape[2]
-        found = torch.linalg.eigh(weight @ weight.mT if wide else weight.mT @ weight)[1][:, :, -1]
+        exact, wide = weight.cpu().double(), weight.shape[1] < weight.shape[2]
+        gram = exact @ exact.mT if wide else exact.mT @ exact
+        found = torch.linalg.eigh(gram)[1][:, :, -1].to(weight)
         new = _unit(self._back(found, weight), 2.0) if wide else found
         return torch.where((new * self._back(u, weight)).sum(1, keepdim=True) < 0, -new, new)
 
