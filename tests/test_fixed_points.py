@@ -33,9 +33,9 @@ def test_the_fixed_point_is_found_to_the_rounding(method: Any, dtype: torch.dtyp
     found = solve(g, torch.zeros(7, 5, dtype=dtype), method=method)
     tolerance = fixed_points.default_tolerance(dtype)
     residual = (g(found.x) - found.x).square().mean(1).sqrt()
-    assert torch.allclose(residual, found.residual, rtol=1e-6, atol=0)
     scale = found.x.square().mean(1).sqrt().clamp(min=1)
-    assert bool((residual <= tolerance * scale).all())
+    assert bool((found.residual <= tolerance * scale).all())
+    assert bool((residual <= 0.9 * found.residual + 2 * torch.finfo(dtype).eps * scale).all())
     exact = solve(_contraction(5, 0.9), torch.zeros(7, 5).double(), tolerance=1e-14).x
     gap = (found.x.double() - exact).square().mean(1).sqrt()
     assert bool((gap <= found.error_bound(0.9).double() + 1e-13).all())

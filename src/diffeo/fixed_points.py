@@ -39,18 +39,21 @@ _REJECTIONS = 20  # of accelerated steps of one example, after which it goes on 
 
 @dataclass(frozen=True)
 class Solution:
-    """x [batch, *event] with x = g(x); residual: root mean square of g(x) - x; steps: evaluations, both [batch]."""
+    """x [batch, *event] with x = g(x); residual: root mean square of its last step; steps: evaluations, both [batch].
+
+    x is g of the last point, and the residual is its distance from that point: its own is smaller by the contraction.
+    """
 
     x: Tensor
     residual: Tensor
     steps: Tensor
 
     def error_bound(self, lipschitz: float) -> Tensor:
-        """Root mean square distance of x from the fixed point, at most: residual / (1 - lipschitz), [batch].
+        """Root mean square distance of x from the fixed point, at most: L residual / (1 - L), [batch].
 
-        lipschitz: a constant of g in the 2-norm, below 1.
+        lipschitz: L, a constant of g in the 2-norm, below 1.
         """
-        return self.residual / (1 - lipschitz)
+        return lipschitz * self.residual / (1 - lipschitz)
 
 
 _found: ContextVar[list[tuple[str, Solution]] | None] = ContextVar("found", default=None)
@@ -91,8 +94,8 @@ def solve(
 ) -> Solution:
     """x = g(x) for every example of the batch, from x0 [batch, *event]; no gradients.
 
-    An example is done when the root mean square of g(x) - x is at most `tolerance` times max(1, root mean square of x),
-    and does not move any more; its result is its own, whatever else is in the batch. `picard` is x <- g(x). `anderson`
+    An example is done when the root mean square of g(x) - x is at most `tolerance` times max(1, root mean square of x):
+    g(x) is its result, and its own, whatever else is in the batch. `picard` is x <- g(x). `anderson`
     and `broyden` accelerate it, from the last few evaluations of the same example; a step that does not lower the
     residual is undone and replaced by x <- g(x), and after 20 of these nothing else is tried: where g is a contraction
     in any norm, all three converge. Rows of x0 that are not finite come back as they are.
@@ -119,7 +122,8 @@ def solve(
 
     x = x0
     value, residual = evaluate(x)
-    done = converged(x, residual) | ~(torch.linalg.vector_norm(x, math.inf, dim=1) < math.inf)
+    finite = torch.linalg.vector_norm(x, math.inf, dim=1) < math.inf
+    done = converged(x, residual) | ~finite
     at_rest = torch.zeros_like(done, dtype=torch.long)  # evaluations of what was done
     best, since, rejected = residual, torch.zeros_like(at_rest), torch.zeros_like(at_rest)
     plain = torch.ones_like(done)
@@ -156,7 +160,8 @@ def solve(
     steps, residual = count - at_rest, residual / size**0.5
     if not bool(done.all()):
         _raise(name, residual, done, tolerance, count)
-    solution = Solution(x.reshape(shape), residual, steps)
+    found = torch.where(finite[:, None], value, x)
+    solution = Solution(found.reshape(shape), residual, steps)
     if (record := _found.get()) is not None:
         record.append((name, solution))
     return solution
