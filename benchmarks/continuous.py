@@ -87,11 +87,11 @@ class Counted:
     """A field as zuko calls it, and how often."""
 
     def __init__(self, field: nn.Module) -> None:
-        self.field, self.calls = field, 0
+        self.field, self.calls, self.prepared = field, 0, None
 
     def __call__(self, t: Tensor, x: Tensor) -> Tensor:
         self.calls += 1
-        out: Tensor = self.field(x, t)
+        out: Tensor = self.field(x, t, None, self.prepared)
         return out
 
 
@@ -104,6 +104,8 @@ def zuko_calls(flow: diffeo.Flow, size: Size, x: Tensor) -> tuple[Calls, dict[st
     one = torch.ones(())
 
     def transform(phi: Any) -> Any:
+        # Once for a solve, as for ours; not where its adjoint takes gradients of the parameters at every evaluation.
+        f.prepared = None if phi else layer.field.prepare()
         return FreeFormJacobianTransform(
             f, 0 * one, one, phi, atol=size.tolerance, rtol=size.tolerance
         )

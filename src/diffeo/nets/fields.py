@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -33,27 +33,35 @@ class Field(Part):
     def forward(self, x: Tensor, t: Tensor, context: Context = None) -> Tensor:
         raise ConfigError(f"{type(self).__name__} has no forward")
 
+    def prepare(self) -> Any:
+        """What the field computes of its parameters alone, once for a solve; the methods take it last if not None."""
+        return None
+
     def with_tangents(
-        self, x: Tensor, t: Tensor, tangents: Tensor, context: Context = None
+        self, x: Tensor, t: Tensor, tangents: Tensor, context: Context = None, *prepared: Any
     ) -> tuple[Tensor, Tensor]:
         """f and J v for each of K directions v [K, batch or 1, *event], [K, batch, *event]."""
         tangents = tangents.expand(len(tangents), *x.shape)
 
         def along(v: Tensor) -> tuple[Tensor, Tensor]:
-            value, slope, *_ = torch.func.jvp(lambda x: self(x, t, context), (x,), (v,))
+            value, slope, *_ = torch.func.jvp(lambda x: self(x, t, context, *prepared), (x,), (v,))
             return value, slope
 
         values, found = torch.func.vmap(along)(tangents)
         return values[0], found
 
-    def with_trace(self, x: Tensor, t: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+    def with_trace(
+        self, x: Tensor, t: Tensor, context: Context = None, *prepared: Any
+    ) -> tuple[Tensor, Tensor]:
         """f and tr df/dx, [batch]: one directional derivative for each entry of the event."""
-        value, columns = self.jacobian(x, t, context)
+        value, columns = self.jacobian(x, t, context, *prepared)
         return value, columns.diagonal(dim1=0, dim2=2).sum(-1)
 
-    def jacobian(self, x: Tensor, t: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+    def jacobian(
+        self, x: Tensor, t: Tensor, context: Context = None, *prepared: Any
+    ) -> tuple[Tensor, Tensor]:
         """f and df/dx by columns, [D, batch, D]."""
-        value, columns = self.with_tangents(x, t, basis(x), context)
+        value, columns = self.with_tangents(x, t, basis(x), context, *prepared)
         return value, columns.flatten(2)
 
     def config(self) -> dict[str, Any]:
@@ -87,6 +95,11 @@ def _silu(a: Tensor) -> tuple[Tensor, Tensor]:
     return h, s + h * (1 - s)
 
 
+def _sigmoid(a: Tensor) -> tuple[Tensor, Tensor]:
+    s = a.sigmoid()
+    return s, s * (1 - s)
+
+
 _SMOOTH: dict[str, Callable[[Tensor], tuple[Tensor, Tensor]]] = {
     "tanh": _tanh,
     "softplus": _softplus,
@@ -97,6 +110,15 @@ _VALUE: dict[str, Callable[[Tensor], Tensor]] = {
     "softplus": F.softplus,
     "silu": F.silu,
 }
+
+
+class _Weights(NamedTuple):
+    """Of every layer its weight and bias, the weight of the shift, and the activation with and without derivative."""
+
+    layers: list[tuple[Tensor, Tensor]]
+    shift: Tensor
+    value: Callable[[Tensor], Tensor]
+    smooth: Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 class _ConcatSquash(Field):
@@ -128,24 +150,31 @@ class _ConcatSquash(Field):
         self.gate = nn.Linear(given, sum(self.widths)) if gated else None
         self.shift = nn.Linear(given, sum(self.widths), bias=False)
 
-    def _linear(self, i: int, h: Tensor) -> Tensor:
-        """Layer i with its bias, h [batch, ...]."""
-        out: Tensor = self.layers[i](h)
-        return out
+    @property
+    def weights(self) -> _Weights:
+        layers: Any = self.layers
+        return _Weights(
+            [(layer.weight, layer.bias) for layer in layers],
+            self.shift.weight,
+            _VALUE[self.activation],
+            _SMOOTH[self.activation],
+        )
 
-    def _map(self, i: int, v: Tensor) -> Tensor:
-        """The same without bias, v [K, batch, ...]."""
+    def _map(self, v: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """A layer, of v [..., batch, *features]."""
         raise NotImplementedError
 
-    def _time(self, x: Tensor, t: Tensor, context: Context) -> list[tuple[Tensor | None, Tensor]]:
+    def _time(
+        self, x: Tensor, t: Tensor, context: Context, shift: Tensor
+    ) -> list[tuple[Tensor | None, Tensor]]:
         """Gate and shift of every layer, [1 or batch, width] and broadcastable against the features."""
         given = t.to(x.dtype).reshape(-1, 1)
         if self.context_shape is not None:
             c = torch.cat(flat_context(context, self.context_shape), dim=1)
             given = torch.cat((given.expand(len(c), 1), c), dim=1)
-        shifts = self._spread(self.shift(given), x)
+        shifts = self._spread(F.linear(given, shift), x)
         if self.gate is None:
-            return [(None, shift) for shift in shifts]
+            return [(None, part) for part in shifts]
         return list(zip(self._spread(self.gate(given).sigmoid(), x), shifts, strict=True))
 
     def _spread(self, values: Tensor, x: Tensor) -> Sequence[Tensor]:
@@ -154,36 +183,46 @@ class _ConcatSquash(Field):
             return parts
         return [v.reshape(*v.shape, *(1,) * (x.ndim - 2)) for v in parts]
 
-    def forward(self, x: Tensor, t: Tensor, context: Context = None) -> Tensor:
-        act, h = _VALUE[self.activation], x
-        for i, (gate, shift) in enumerate(self._time(x, t, context)):
-            a = self._linear(i, h)
+    def forward(
+        self, x: Tensor, t: Tensor, context: Context = None, prepared: _Weights | None = None
+    ) -> Tensor:
+        weights = self.weights if prepared is None else prepared
+        h = x
+        time = self._time(x, t, context, weights.shift)
+        for i, ((gate, shift), own) in enumerate(zip(time, weights.layers, strict=True)):
+            a = self._map(h, *own)
             a = a + shift if gate is None else torch.addcmul(shift, a, gate)
-            h = a if i == len(self.widths) - 1 else act(a)
+            h = a if i == len(time) - 1 else weights.value(a)
         return h
 
     def with_tangents(
-        self, x: Tensor, t: Tensor, tangents: Tensor, context: Context = None
+        self,
+        x: Tensor,
+        t: Tensor,
+        tangents: Tensor,
+        context: Context = None,
+        prepared: _Weights | None = None,
     ) -> tuple[Tensor, Tensor]:
-        value, tangents, gate = self._until_last(x, t, tangents, context)
-        tangents = self._map(len(self.widths) - 1, tangents)
+        weights = self.weights if prepared is None else prepared
+        value, tangents, gate = self._until_last(x, t, tangents, context, weights)
+        tangents = self._map(tangents, weights.layers[-1][0])
         if gate is not None:
             tangents = tangents * gate
         return value, tangents.expand(len(tangents), *x.shape)
 
     def _until_last(
-        self, x: Tensor, t: Tensor, tangents: Tensor, context: Context
+        self, x: Tensor, t: Tensor, tangents: Tensor, context: Context, weights: _Weights
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """f, the tangents that enter the last layer, and the gate of that layer."""
-        act, h = _SMOOTH[self.activation], x
-        time = self._time(x, t, context)
-        for i, (gate, shift) in enumerate(time[:-1]):
-            a = self._linear(i, h)
+        h = x
+        time = self._time(x, t, context, weights.shift)
+        for (gate, shift), (weight, bias) in zip(time[:-1], weights.layers[:-1], strict=True):
+            a = self._map(h, weight, bias)
             a = a + shift if gate is None else torch.addcmul(shift, a, gate)
-            h, slope = act(a)
-            tangents = self._map(i, tangents) * (slope if gate is None else slope * gate)
+            h, slope = weights.smooth(a)
+            tangents = self._map(tangents, weight) * (slope if gate is None else slope * gate)
         gate, shift = time[-1]
-        a = self._linear(len(time) - 1, h)
+        a = self._map(h, *weights.layers[-1])
         value = a + shift if gate is None else torch.addcmul(shift, a, gate)
         return value, tangents, gate
 
@@ -214,23 +253,45 @@ class ConcatSquash(_ConcatSquash):
         super().__init__((size,), context_shape, layers, widths, activation, gated)
         self.event_shape = as_shape(event_shape)
 
-    def _map(self, i: int, v: Tensor) -> Tensor:
-        return F.linear(v, self.layers[i].weight)  # type: ignore[arg-type]
+    def prepare(self) -> _Weights | None:
+        """With tanh, the weights of the same map with s = sigmoid(2 a) in place of tanh a = 2 s - 1."""
+        if self.activation != "tanh":
+            return None
+        own = self.weights
+        layers = [own.layers[0], *((2 * w, b - w.sum(1)) for w, b in own.layers[1:])]
+        hidden = sum(self.hidden)
+        shift = torch.cat((2 * own.shift[:hidden], own.shift[hidden:]))
+        layers = [*((2 * w, 2 * b) for w, b in layers[:-1]), layers[-1]]
+        return _Weights(layers, shift, torch.sigmoid, _sigmoid)
 
-    def forward(self, x: Tensor, t: Tensor, context: Context = None) -> Tensor:
-        return super().forward(x.flatten(1), t, context).reshape(x.shape)
+    def _map(self, v: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        return F.linear(v, weight, bias)
+
+    def forward(
+        self, x: Tensor, t: Tensor, context: Context = None, prepared: _Weights | None = None
+    ) -> Tensor:
+        return super().forward(x.flatten(1), t, context, prepared).reshape(x.shape)
 
     def with_tangents(
-        self, x: Tensor, t: Tensor, tangents: Tensor, context: Context = None
+        self,
+        x: Tensor,
+        t: Tensor,
+        tangents: Tensor,
+        context: Context = None,
+        prepared: _Weights | None = None,
     ) -> tuple[Tensor, Tensor]:
-        value, found = super().with_tangents(x.flatten(1), t, tangents.flatten(2), context)
+        flat, directions = x.flatten(1), tangents.flatten(2)
+        value, found = super().with_tangents(flat, t, directions, context, prepared)
         return value.reshape(x.shape), found.reshape(len(found), *x.shape)
 
-    def with_trace(self, x: Tensor, t: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
+    def with_trace(
+        self, x: Tensor, t: Tensor, context: Context = None, prepared: _Weights | None = None
+    ) -> tuple[Tensor, Tensor]:
         flat = x.flatten(1)
-        value, tangents, gate = self._until_last(flat, t, basis(flat), context)
+        weights = self.weights if prepared is None else prepared
+        value, tangents, gate = self._until_last(flat, t, basis(flat), context, weights)
         # Of the last layer, only the diagonal.
-        weight: Any = self.layers[-1].weight
+        weight = weights.layers[-1][0]
         diagonal = (tangents @ weight[..., None])[..., 0].expand(-1, len(x)).mT
         return value.reshape(x.shape), (diagonal if gate is None else diagonal * gate).sum(-1)
 
@@ -273,10 +334,9 @@ class ConcatSquashConv(_ConcatSquash):
         ]
         super().__init__(shape, context_shape, layers, widths, activation, gated)
 
-    def _map(self, i: int, v: Tensor) -> Tensor:
-        weight: Any = self.layers[i].weight
-        out = F.conv2d(v.flatten(0, 1), weight, padding=self.kernel // 2)
-        return out.reshape(*v.shape[:2], *out.shape[1:])
+    def _map(self, v: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        out = F.conv2d(v.flatten(0, -4), weight, bias, padding=self.kernel // 2)
+        return out.reshape(*v.shape[:-3], *out.shape[1:])
 
     def config(self) -> dict[str, Any]:
         return super().config() | {"channels": self.channels, "kernel": self.kernel}

@@ -159,11 +159,13 @@ class Continuous(Transform):
             return x, x.new_zeros(len(x), what), 0
         count = [0]
         e = noise if self.stochastic and isinstance(noise, Tensor) else None
-        f = _Motion(self, context, e, what, count)
+        adjoint = self.adjoint and torch.is_grad_enabled()
+        # The adjoint differentiates each evaluation by itself.
+        f = _Motion(self, context, e, what, count, None if adjoint else self.field.prepare())
         entries = math.prod(self.event_shape)
         y = torch.cat((x.reshape(len(x), entries), x.new_zeros(len(x), what)), 1)
         with _full_precision(x):
-            if self.adjoint and torch.is_grad_enabled():
+            if adjoint:
                 inputs = [*self.parameters(), *_tensors(context)]
                 y = solve_adjoint(
                     f, y, start, end, self.solver, entries=entries, name=self.name, inputs=inputs
@@ -173,21 +175,22 @@ class Continuous(Transform):
         return y[:, :entries].reshape(x.shape), y[:, entries:], count[0]
 
     def _values(
-        self, x: Tensor, t: Tensor, context: Context, e: Tensor | None, what: int
+        self, x: Tensor, t: Tensor, context: Context, e: Tensor | None, what: int, prepared: Any
     ) -> list[Tensor]:
         """f, its divergence, and the squares of f and of the Jacobian: the first 1 + what of them."""
+        more = () if prepared is None else (prepared,)
         if what == _NOTHING:
-            return [self.field(x, t, context)]
+            return [self.field(x, t, context, *more)]
         if e is not None:
-            value, along = self.field.with_tangents(x, t, e[None], context)
+            value, along = self.field.with_tangents(x, t, e[None], context, *more)
             along = along[0]
             trace = (along * e).flatten(1).sum(1)
             square = along.flatten(1).square().sum(1)
         elif what == _LADJ:
-            value, trace = self.field.with_trace(x, t, context)
+            value, trace = self.field.with_trace(x, t, context, *more)
             return [value, trace]
         else:
-            value, columns = self.field.jacobian(x, t, context)
+            value, columns = self.field.jacobian(x, t, context, *more)
             trace = columns.diagonal(dim1=0, dim2=2).sum(-1)
             square = columns.square().sum((0, 2))
         if what == _LADJ:
@@ -251,10 +254,11 @@ class _Motion(Dynamics):
         e: Tensor | None,
         what: int,
         count: list[int],
+        prepared: Any,
         rows: Tensor | None = None,
     ) -> None:
         self.layer, self.context, self.e, self.what, self.count = layer, context, e, what, count
-        self.rows = rows
+        self.prepared, self.rows = prepared, rows
 
     def __call__(self, t: Tensor, y: Tensor) -> Tensor:
         self.count[0] += 1
@@ -263,18 +267,19 @@ class _Motion(Dynamics):
             # Not in `take`: every call has a graph of its own to the context.
             context = rows_of(context, self.rows)
             e = None if e is None else e[self.rows]
-        size = math.prod(layer.event_shape)
-        x = y[:, :size].reshape(len(y), *layer.event_shape)
+        x = y[:, : y.shape[1] - self.what].reshape(len(y), *layer.event_shape)
         time: Any = layer.time if layer.root is None else layer.root.square()
         if layer.root is None and time == 1.0:
-            values = layer._values(x, t, context, e, self.what)
+            values = layer._values(x, t, context, e, self.what, self.prepared)
         else:
-            values = [v * time for v in layer._values(x, t * time, context, e, self.what)]
-        return torch.cat([values[0].reshape(len(y), size), *(v[:, None] for v in values[1:])], 1)
+            found = layer._values(x, t * time, context, e, self.what, self.prepared)
+            values = [v * time for v in found]
+        value = values[0].reshape(len(y), y.shape[1] - self.what)
+        return torch.cat([value, *(v[:, None] for v in values[1:])], 1) if self.what else value
 
     def take(self, rows: Tensor) -> _Motion:
         rows = rows if self.rows is None else self.rows[rows]
-        return _Motion(self.layer, self.context, self.e, self.what, self.count, rows)
+        return _Motion(self.layer, self.context, self.e, self.what, self.count, self.prepared, rows)
 
 
 def _made(field: Any, shape: Shape, context_shape: Any, owner: str) -> Field:

@@ -49,8 +49,8 @@ class Residual(Transform):
 
     net: g, a LipschitzNet or a callable `(in_shape, out_shape, context_shape) -> LipschitzNet`. estimator: Exact(),
     PowerSeries() or Roulette(), the default. method: of the inverse, the fixed point x = z - g(x): picard, anderson or
-    broyden, to the rounding of the dtype; the error is at most L / (1 - L) times the last step. Its gradient is implicit, its
-    ladj exact with Exact() and NaN otherwise: an estimate takes noise, which forward is given at x.
+    broyden, to the rounding of the dtype; the error is at most L / (1 - L) times the last step. Its gradient is
+    implicit, its ladj exact with Exact() and NaN otherwise: an estimate takes noise, which forward is given at x.
 
     Raises ConfigError for another network, or one whose constant is not below 1.
     """
