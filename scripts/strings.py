@@ -45,8 +45,8 @@ ROWS: dict[str, tuple[str, dict[str, Any], float]] = {
         4,
     ),
     "names, affine, uniform": ("names", SMALL | {"layer": "affine", "couplings": 18}, 4),
-    "words, categorical": ("words", {"dropout": 0.05}, 7),
-    "passwords, categorical": ("passwords", {"width": 64}, 5),
+    "words, categorical": ("words", {"dropout": 0.05}, 20),
+    "passwords, categorical": ("passwords", {"width": 64}, 10),
 }
 Score = Callable[[str], float]
 Smoothed = Callable[[str, float], float]
