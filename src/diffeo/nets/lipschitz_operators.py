@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ..errors import ConfigError
 from ..parts import REFRESH_TOLERANCE, TRAINING_TOLERANCE
 from .lipschitz_layers import SWISH, LipschitzLayer, Prepared, Slope
+from .singular import most_stretched
 
 TOLERANCE = TRAINING_TOLERANCE
 """By how much sigma may be short of the norm: power iteration stops when a step moves v by less, or by far less."""
@@ -82,10 +83,6 @@ class Operator(LipschitzLayer):
         """W^T u, for a leading axis of both."""
         raise NotImplementedError
 
-    def _ascended(self, u: Tensor, weight: Tensor, p: float, q: float) -> Tensor:
-        """The next v, for a leading axis of both."""
-        return _unit(self._back(u, weight), _dual(p))
-
     def _norms(self) -> tuple[Any, Any]:
         """p and q, as numbers or, where they are learned, as tensors."""
         return _exponent(self.p), _exponent(self.q)
@@ -145,36 +142,47 @@ class Operator(LipschitzLayer):
         if p == 1 or q == math.inf:
             return
         w, u, v = (torch.stack([getattr(o, name) for o in parts]) for name in ("weight", "u", "v"))
+        new = _unit(one._back(u, w), _dual(p))
+        image = _unit(one._image(new, w), q)
         # Averages of vectors of length 1 are shorter.
-        short = ((_length(v, p) - 1).abs() > TOLERANCE / 10) | (
-            (_length(u, _dual(q)) - 1).abs() > TOLERANCE / 10
-        )
-        # In place of a u of which nothing is left, though the map need not be zero.
-        other = torch.arange(1, u[0].numel() + 1, device=u.device).to(u).cos()
-        other = _unit(other.reshape(1, *u.shape[1:]), q)
-        for i in range(MAX_STEPS):
-            new = one._ascended(u, w, p, q)
-            image = _unit(one._image(new, w), q)
-            going = short
+        going = (_length(v, p) - 1).abs() > TOLERANCE / 10
+        going = going | ((_length(u, _dual(q)) - 1).abs() > TOLERANCE / 10)
+        for a, b in ((new, v), (image, u)):
             # What is at rest is so in another precision too.
-            least = tolerance if i else 2 * tolerance
-            for after, before in ((new, v), (image, u)):
-                going = going | (_length(after - before, 2.0) > least * _length(before, 2.0))
-            lost = _length(new, 2.0) == 0
-            going = going & ~lost if i else going | lost
-            if not bool(going.any()):
-                if i == 0:
-                    return
-                break
-            # What is at rest stays, bit for bit.
-            go = going.reshape(-1, *[1] * (u.ndim - 1))
-            v = torch.where(go, new, v)
-            u = torch.where(go, image, u)
-            if i == 0:
-                u = torch.where(lost.reshape(go.shape), other, u)
-                short = torch.zeros_like(short)
+            going = going | (_length(a - b, 2.0) > 2 * tolerance * _length(b, 2.0))
+        lost = _length(new, 2.0) == 0
+        rows = (going | lost).nonzero()[:, 0].tolist()
+        if not rows:
+            return
+        # What is at rest stays, bit for bit.
+        parts, w, new = [parts[i] for i in rows], w[rows], new[rows]
+        # Nothing of u is left, though the map need not be zero.
+        other = torch.arange(1, v[0].numel() + 1, device=v.device).to(v).cos().reshape(v[:1].shape)
+        v = torch.where(lost[rows].reshape(-1, *[1] * (v.ndim - 1)), _unit(other, _dual(p)), new)
+        if p == q == 2:
+            shape, back = v.shape, image[rows].shape
+            v = most_stretched(
+                lambda a: one._image(a.reshape(shape), w).flatten(1),
+                lambda a: one._back(a.reshape(back), w).flatten(1),
+                v.flatten(1),
+                tolerance,
+                MAX_STEPS,
+            ).reshape(shape)
+        else:
+            v = one._powers(v, w, p, q, tolerance)
+        u = _unit(one._image(v, w), q)
         torch._foreach_copy_([o.u for o in parts], u.unbind())
         torch._foreach_copy_([o.v for o in parts], v.unbind())
+
+    def _powers(self, v: Tensor, weight: Tensor, p: float, q: float, tolerance: float) -> Tensor:
+        """The power iteration from v, for a leading axis of both."""
+        for _ in range(MAX_STEPS):
+            new = _unit(self._back(_unit(self._image(v, weight), q), weight), _dual(p))
+            going = _length(new - v, 2.0) > tolerance * _length(v, 2.0)
+            if not bool(going.any()):
+                break
+            v = torch.where(going.reshape(-1, *[1] * (v.ndim - 1)), new, v)
+        return v
 
     @torch.no_grad()
     def certified(self) -> float:
@@ -198,9 +206,7 @@ class Operator(LipschitzLayer):
 
 
 class LipschitzLinear(Operator):
-    """y = W x + b on [batch, in_features]; few rows or columns have their greatest singular vector at once."""
-
-    THIN = 8
+    """y = W x + b on [batch, in_features]."""
 
     def __init__(
         self,
@@ -231,15 +237,6 @@ class LipschitzLinear(Operator):
 
     def _back(self, u: Tensor, weight: Tensor) -> Tensor:
         return (u[:, None] @ weight)[:, 0]
-
-    def _ascended(self, u: Tensor, weight: Tensor, p: float, q: float) -> Tensor:
-        if p != 2 or q != 2 or min(weight.shape[1:]) > self.THIN:
-            return super()._ascended(u, weight, p, q)
-        exact, wide = weight.cpu().double(), weight.shape[1] < weight.shape[2]
-        gram = exact @ exact.mT if wide else exact.mT @ exact
-        found = torch.linalg.eigh(gram)[1][:, :, -1].to(weight)
-        new = _unit(self._back(found, weight), 2.0) if wide else found
-        return torch.where((new * self._back(u, weight)).sum(1, keepdim=True) < 0, -new, new)
 
     def _spectral(self, weight: Tensor) -> float:
         return float(torch.linalg.matrix_norm(weight, 2))
