@@ -1,6 +1,6 @@
 """Networks with a known Lipschitz constant, for x + g(x): dense, convolutional, and densely connected.
 
-`net.lipschitz` is the constant that the layers are kept at, once `refresh` has brought their power iterations up to the
+`net.lipschitz` is the constant that the layers are kept at, once `refresh` has brought their norms up to the
 present weights; `net.lipschitz_bound` computes one for the present weights from exact norms.
 """
 

@@ -1,8 +1,8 @@
-"""Linear maps and convolutions of a norm of at most a given number, by power iteration with a certificate.
+"""Linear maps and convolutions of a norm of at most a given number, by an iteration with a certificate.
 
-A linear map W is divided by max(1, (1 + TOLERANCE) sigma / coeff), where sigma = u^T W v is the norm that power
-iteration found: u and v are state, moved by `refresh` alone, so that forward is a pure and differentiable function of
-the weights. Gouk et al., Regularisation of neural networks by enforcing Lipschitz continuity, 2018, arXiv:1804.04368;
+A linear map W is divided by max(1, (1 + TOLERANCE) sigma / coeff), where sigma = u^T W v is the norm that an iteration
+from the last u and v found: u and v are state, moved by `refresh` alone, so that forward is a pure and differentiable
+function of the weights. Gouk et al., Regularisation of neural networks by enforcing Lipschitz continuity, 2018, arXiv:1804.04368;
 Behrmann et al., Invertible residual networks, 2019, arXiv:1811.00995; Chen et al., Residual flows, 2019,
 arXiv:1906.02735.
 """
@@ -23,7 +23,7 @@ from .lipschitz_layers import SWISH, LipschitzLayer, Prepared, Slope
 from .singular import most_stretched
 
 TOLERANCE = TRAINING_TOLERANCE
-"""By how much sigma may be short of the norm: power iteration stops when a step moves v by less, or by far less."""
+"""By how much sigma may be short of the norm: the iteration stops when W^T u is as close to v, or far closer."""
 
 MAX_STEPS = 2000
 
@@ -47,8 +47,8 @@ class Operator(LipschitzLayer):
     """y = W x + b with the induced norm ||W||_{p -> q} = max ||W x||_q / ||x||_p kept at most `coeff`.
 
     The norm is exact for p = 1, the largest q-norm of a column, and for q = inf, the largest p*-norm of a row, where
-    1/p + 1/p* = 1; otherwise it is that of the power iteration v <- J_p*(W^T u), u <- J_q(W v), J_p(a) = sign(a)
-    |a|^(p-1) / ||a||_p^(p-1), which is the greatest one for p = q = 2.
+    1/p + 1/p* = 1. For p = q = 2 it is the greatest singular value, by conjugate gradients; otherwise that of the power
+    iteration v <- J_p*(W^T u), u <- J_q(W v), J_p(a) = sign(a) |a|^(p-1) / ||a||_p^(p-1).
     """
 
     weight: nn.Parameter
@@ -245,7 +245,7 @@ class LipschitzLinear(Operator):
 class LipschitzConv2d(Operator):
     """A convolution with zero padding of half the kernel, on [batch, C, H, W]; its norm is that of the whole operator.
 
-    Power iteration runs the convolution itself, with its padding and stride, on one input of the image's size. The
+    The iteration runs the convolution itself, with its padding and stride, on one input of the image's size. The
     certificate unrolls it up to UNROLLED inputs, and embeds it beyond in a periodic convolution on a larger torus,
     whose norm is the greatest one over its frequencies: Sedghi et al., The singular values of convolutional layers,
     2018, arXiv:1805.10408.
