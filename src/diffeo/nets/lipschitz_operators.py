@@ -2,9 +2,9 @@
 
 A linear map W is divided by max(1, (1 + TOLERANCE) sigma / coeff), where sigma = u^T W v is the norm that an iteration
 from the last u and v found: u and v are state, moved by `refresh` alone, so that forward is a pure and differentiable
-function of the weights. Gouk et al., Regularisation of neural networks by enforcing Lipschitz continuity, 2018, arXiv:1804.04368;
-Behrmann et al., Invertible residual networks, 2019, arXiv:1811.00995; Chen et al., Residual flows, 2019,
-arXiv:1906.02735.
+function of the weights. Gouk et al., Regularisation of neural networks by enforcing Lipschitz continuity, 2018,
+arXiv:1804.04368; Behrmann et al., Invertible residual networks, 2019, arXiv:1811.00995; Chen et al., Residual flows,
+2019, arXiv:1906.02735.
 """
 
 from __future__ import annotations
