@@ -1,6 +1,6 @@
 """Continuous flows: FFJORD's maximum likelihood beside flow matching, into results/continuous*.json; resumable.
 
-    python scripts/continuous.py densities   the same field, a minute each, three paired seeds, all 2-D densities
+    python scripts/continuous.py densities   the same field, half a minute each, three paired seeds, all 2-D densities
     python scripts/continuous.py samplers    samples in few steps of those models, and how straight their paths are
     python scripts/continuous.py digits      pictures, 15 minutes each
     python scripts/continuous.py uci         tables, with the wall time of scripts/tables.py; needs DIFFEO_DATA
@@ -18,7 +18,7 @@ from typing import Any
 from stored import ROOT, provenance, read, write
 
 SEEDS = (0, 1, 2)
-MINUTES = 1.0
+MINUTES = 0.5
 FIELD: dict[str, Any] = {"hidden": [64, 64, 64], "activation": "tanh"}
 SOLVER: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-4}
 """Of training and validation; results are to TOLERANCE."""
