@@ -276,6 +276,9 @@ class LipschitzConv2d(Operator):
         reduced = [(n - 1) // stride + 1 for n in size]
         self._start(channels * kernel**2, (channels, *size), (out_channels, *reduced))
 
+    def alike(self) -> Any:
+        return *super().alike(), self.stride
+
     def _convolve(
         self, x: Tensor, weight: Tensor, bias: Tensor | None = None, groups: int = 1
     ) -> Tensor:

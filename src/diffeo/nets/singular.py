@@ -14,18 +14,19 @@ Map = Callable[[Tensor], Tensor]
 def most_stretched(image: Map, back: Map, v: Tensor, tolerance: float, steps: int) -> Tensor:
     """v [maps, n] of norm 1 with the greatest |W v|, from v: W^T W v / |W v|^2 is within `tolerance` of it.
 
-    image: W; back: W^T. Each step is the best of what v, its gradient and the last step span. Knyazev, Toward the
-    optimal preconditioned eigensolver: locally optimal block preconditioned conjugate gradient method, 2001.
+    image: W; back: W^T. Each of at most `steps` steps is the best of what v, its gradient and the last step span.
+    Knyazev, Toward the optimal preconditioned eigensolver: locally optimal block preconditioned conjugate gradient
+    method, 2001.
     """
     w_v = image(v)
-    # In place of a last step: any direction, in case v has no part of the answer.
+    # In place of a last step, any direction: v may have no part of the answer, and its gradient be zero.
     last = torch.arange(1, v.shape[1] + 1, device=v.device).to(v).cos().expand_as(v)
     last = _direction(last, v)
     w_last = image(last)
-    for _ in range(steps):
+    for i in range(steps):
         square = w_v.square().sum(1, keepdim=True)
         gradient = back(w_v) / square.clamp(min=torch.finfo(v.dtype).tiny) - v
-        going = (gradient.norm(dim=1, keepdim=True) > tolerance) & (square > 0)
+        going = (square > 0) & ((gradient.norm(dim=1, keepdim=True) > tolerance) | (i == 0))
         if not bool(going.any()):
             break
         gradient = _direction(gradient, v, last)
