@@ -10,6 +10,9 @@ from torch import Tensor
 Map = Callable[[Tensor], Tensor]
 """[maps, n] -> [maps, m]: each map of its own row."""
 
+NOISE = 100
+"""Units of rounding below which a difference of vectors of norm 1 has no direction."""
+
 
 def most_stretched(image: Map, back: Map, v: Tensor, tolerance: float, steps: int) -> Tensor:
     """v [maps, n] of norm 1 with the greatest |W v|, from v: W^T W v / |W v|^2 is within `tolerance` of it.
@@ -38,8 +41,10 @@ def most_stretched(image: Map, back: Map, v: Tensor, tolerance: float, steps: in
         step, w_step = ((share[..., 1:] @ a[:, 1:])[:, 0] for a in (span, images))
         along = (step * found).sum(1, keepdim=True)
         step, w_step = step - along * found, w_step - along * w_found
-        size = step.norm(dim=1, keepdim=True).clamp(min=torch.finfo(v.dtype).tiny)
-        last, w_last = step / size, w_step / size
+        size = step.norm(dim=1, keepdim=True)
+        # Of nothing but rounding, nothing.
+        scale = torch.where(size > NOISE * torch.finfo(v.dtype).eps, 1 / size, 0.0)
+        last, w_last = scale * step, scale * w_step
         v, w_v = torch.where(going, found, v), torch.where(going, w_found, w_v)
     return v
 
@@ -50,7 +55,7 @@ def _direction(a: Tensor, *others: Tensor) -> Tensor:
     for o in others:
         a = a - (a * o).sum(1, keepdim=True) * o
     size = a.norm(dim=1, keepdim=True)
-    kept = size > 100 * torch.finfo(a.dtype).eps * before
+    kept = size > NOISE * torch.finfo(a.dtype).eps * before
     a = torch.where(kept, a / size, torch.zeros_like(a))
     for o in others:
         a = a - (a * o).sum(1, keepdim=True) * o
