@@ -130,11 +130,11 @@ def solve(
     made = _ACCELERATIONS[method]
     acceleration = None if made is None else made(x, value)
     look = _LOOK if acceleration is None else 1
-    count = 1
-    while count < max_steps and not bool(done.all()):
+    count, still = 1, int(done.sum())
+    while count < max_steps and still < len(done):
         if acceleration is None:
             # Of what is done, x and its value come again.
-            x = torch.where(done[:, None], x, value)
+            x = torch.where(done[:, None], x, value) if still else value
             value, residual = evaluate(x)
         else:
             fast = acceleration.step(x, value)
@@ -151,7 +151,7 @@ def solve(
             plain = ~good
         at_rest += done
         done = done | converged(x, residual)
-        count += 1
+        count, still = count + 1, int(done.sum())
         if count % look == 0:
             since = torch.where(done | (residual < best), 0, since + look)
             best = torch.fmin(best, residual)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, Literal, cast
 
 import torch
@@ -126,7 +125,16 @@ class LipschitzNet(Conditioner):
 
     def at(self, context: Context = None) -> Callable[[Tensor], Tensor]:
         """g(., context), for many points."""
-        return partial(self, prepared=self.prepare(context))
+        own = self.prepare(context)
+        calls: list[Callable[..., Tensor]] = [layer.forward for layer in self.layers]
+
+        def g(x: Tensor) -> Tensor:
+            h = x.flatten(1) if self.flat else x
+            for call, p in zip(calls, own, strict=True):
+                h = call(h, p)
+            return h.reshape(len(x), *self.out_shape)
+
+        return g
 
     def linearize(
         self, x: Tensor, prepared: list[Prepared]
