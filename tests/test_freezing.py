@@ -9,7 +9,9 @@ import pytest
 import torch
 from tests.conformance.shared import CONTEXT, SMALL, build, conv, mlp
 
+from diffeo import zoo
 from diffeo.errors import ConfigError, TrainingError
+from diffeo.estimating import with_estimator
 from diffeo.flow import Flow
 from diffeo.freezing import FixedLinear
 from diffeo.nets import LipschitzDenseNet, LipschitzMLP
@@ -21,6 +23,7 @@ from diffeo.transforms import (
     BatchNorm,
     Chain,
     Coupling,
+    Exact,
     Flatten,
     Householder,
     Inverse,
@@ -205,5 +208,7 @@ def test_frozen_flow_refuses_what_needs_the_original(tmp_path: object) -> None:
         fast.train()
     with pytest.raises(ConfigError, match="frozen flow cannot be saved"):
         fast.save(str(tmp_path))
+    with pytest.raises(ConfigError, match="frozen flow cannot be changed"):
+        with_estimator(zoo.build("iresnet", (2,), size="tiny").frozen(), Exact())
     with pytest.raises(ConfigError, match="frozen flow cannot be resized"):
         fast.resized((3, 4, 4))

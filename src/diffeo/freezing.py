@@ -39,6 +39,13 @@ class FrozenFlow(Flow):
     def _refresh(self) -> None:
         return
 
+    @property
+    def described_as(self) -> NoReturn:
+        """Raises ConfigError: its layers are not those of a configuration, which could be changed."""
+        raise ConfigError(
+            "a frozen flow cannot be changed: change the flow it was made from, and freeze that"
+        )
+
     def save(self, folder: str | Path) -> NoReturn:
         """Raises ConfigError."""
         raise ConfigError(
