@@ -94,9 +94,10 @@ class Operator(LipschitzLayer):
     def sigma(self) -> Tensor:
         """The norm of W before scaling, as far as it is known: a differentiable function of W, p and q."""
         p, q = self._norms()
-        if p == 1:
+        # Learned norms are neither: no branch on a tensor.
+        if not isinstance(p, Tensor) and p == 1:
             return _norm(self._columns(self.weight), q, 1).amax()
-        if q == math.inf:
+        if not isinstance(q, Tensor) and q == math.inf:
             return _norm(self.weight.flatten(1), _dual(p), 1).amax()
         found = torch.dot(self.u.flatten(), self._image(self.v, self.weight).flatten())
         if isinstance(p, Tensor) or isinstance(q, Tensor):
