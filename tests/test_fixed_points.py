@@ -161,3 +161,9 @@ def test_a_map_without_x_in_it() -> None:
     a = torch.ones(2, 2, requires_grad=True)
     x = fixed_point(lambda x: 3 * a, torch.zeros(2, 2))
     assert torch.equal(torch.autograd.grad(x.sum(), a)[0], torch.full((2, 2), 3.0))
+
+
+def test_an_empty_batch_has_gradients() -> None:
+    a = torch.zeros(0, 2, requires_grad=True)
+    x = fixed_point(lambda x: 0.5 * x + a, torch.zeros(0, 2))
+    assert torch.autograd.grad(x.sum(), a)[0].shape == (0, 2)

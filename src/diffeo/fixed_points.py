@@ -245,7 +245,8 @@ def _adjoint(root: _Root, x: Tensor, v: Tensor, again: bool) -> Tensor:
         x = x if again else x.detach().requires_grad_()
         y = root.g(x)
     # Relative to v, whose scale is that of the loss.
-    scale = (_norm(v.detach().flatten(1)) / v[0].numel() ** 0.5).reshape(-1, *[1] * (v.ndim - 1))
+    entries = math.prod(v.shape[1:])
+    scale = (_norm(v.detach().flatten(1)) / entries**0.5).reshape(-1, *[1] * (v.ndim - 1))
     scale = torch.where(scale > 0, scale, torch.ones_like(scale))
 
     def adjoint(u: Tensor) -> Tensor:
