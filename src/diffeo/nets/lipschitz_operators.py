@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ..errors import ConfigError
 from ..parts import REFRESH_TOLERANCE, TRAINING_TOLERANCE
 from .lipschitz_layers import SWISH, LipschitzLayer, Prepared, Slope
+from .norms import between, dual, length, norm_along, unit
 from .singular import most_stretched
 
 TOLERANCE = TRAINING_TOLERANCE
@@ -70,8 +71,8 @@ class Operator(LipschitzLayer):
         bound = 1 / math.sqrt(max(fan_in, 1))
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
         nn.init.uniform_(self.bias, -bound, bound)
-        self.register_buffer("u", _unit(torch.randn(1, *out), 2.0)[0])
-        self.register_buffer("v", _unit(torch.randn(1, *into), 2.0)[0])
+        self.register_buffer("u", unit(torch.randn(1, *out), 2.0)[0])
+        self.register_buffer("v", unit(torch.randn(1, *into), 2.0)[0])
         if not self.weight.is_meta:
             self.refresh(TRAINING_TOLERANCE)
 
@@ -96,13 +97,15 @@ class Operator(LipschitzLayer):
         p, q = self._norms()
         # Learned norms are neither: no branch on a tensor.
         if not isinstance(p, Tensor) and p == 1:
-            return _norm(self._columns(self.weight), q, 1).amax()
+            return norm_along(self._columns(self.weight), q, 1).amax()
         if not isinstance(q, Tensor) and q == math.inf:
-            return _norm(self.weight.flatten(1), _dual(p), 1).amax()
+            return norm_along(self.weight.flatten(1), dual(p), 1).amax()
         found = torch.dot(self.u.flatten(), self._image(self.v, self.weight).flatten())
         if isinstance(p, Tensor) or isinstance(q, Tensor):
             # Where u and v maximize, this is also the derivative of the maximum by p and q.
-            found = found / (_norm(self.v.flatten(), p, 0) * _norm(self.u.flatten(), _dual(q), 0))
+            found = found / (
+                norm_along(self.v.flatten(), p, 0) * norm_along(self.u.flatten(), dual(q), 0)
+            )
         return found
 
     def effective(self, scale: Tensor | None = None) -> Tensor:
@@ -143,15 +146,15 @@ class Operator(LipschitzLayer):
         if p == 1 or q == math.inf:
             return
         w, u, v = (torch.stack([getattr(o, name) for o in parts]) for name in ("weight", "u", "v"))
-        new = _unit(one._back(u, w), _dual(p))
-        image = _unit(one._image(new, w), q)
+        new = unit(one._back(u, w), dual(p))
+        image = unit(one._image(new, w), q)
         # Averages of vectors of length 1 are shorter.
-        going = (_length(v, p) - 1).abs() > TOLERANCE / 10
-        going = going | ((_length(u, _dual(q)) - 1).abs() > TOLERANCE / 10)
+        going = (length(v, p) - 1).abs() > TOLERANCE / 10
+        going = going | ((length(u, dual(q)) - 1).abs() > TOLERANCE / 10)
         for a, b in ((new, v), (image, u)):
             # What is at rest is so in another precision too.
-            going = going | (_length(a - b, 2.0) > 2 * tolerance * _length(b, 2.0))
-        lost = _length(new, 2.0) == 0
+            going = going | (length(a - b, 2.0) > 2 * tolerance * length(b, 2.0))
+        lost = length(new, 2.0) == 0
         rows = (going | lost).nonzero()[:, 0].tolist()
         if not rows:
             return
@@ -159,7 +162,7 @@ class Operator(LipschitzLayer):
         parts, w, new = [parts[i] for i in rows], w[rows], new[rows]
         # Nothing of u is left, though the map need not be zero.
         other = torch.arange(1, v[0].numel() + 1, device=v.device).to(v).cos().reshape(v[:1].shape)
-        v = torch.where(lost[rows].reshape(-1, *[1] * (v.ndim - 1)), _unit(other, _dual(p)), new)
+        v = torch.where(lost[rows].reshape(-1, *[1] * (v.ndim - 1)), unit(other, dual(p)), new)
         if p == q == 2:
             shape, back = v.shape, image[rows].shape
             v = most_stretched(
@@ -171,15 +174,15 @@ class Operator(LipschitzLayer):
             ).reshape(shape)
         else:
             v = one._powers(v, w, p, q, tolerance)
-        u = _unit(one._image(v, w), q)
+        u = unit(one._image(v, w), q)
         torch._foreach_copy_([o.u for o in parts], u.unbind())
         torch._foreach_copy_([o.v for o in parts], v.unbind())
 
     def _powers(self, v: Tensor, weight: Tensor, p: float, q: float, tolerance: float) -> Tensor:
         """The power iteration from v, for a leading axis of both."""
         for _ in range(MAX_STEPS):
-            new = _unit(self._back(_unit(self._image(v, weight), q), weight), _dual(p))
-            going = _length(new - v, 2.0) > tolerance * _length(v, 2.0)
+            new = unit(self._back(unit(self._image(v, weight), q), weight), dual(p))
+            going = length(new - v, 2.0) > tolerance * length(v, 2.0)
             if not bool(going.any()):
                 break
             v = torch.where(going.reshape(-1, *[1] * (v.ndim - 1)), new, v)
@@ -189,12 +192,12 @@ class Operator(LipschitzLayer):
     def certified(self) -> float:
         p, q = (float(n) for n in self._norms())
         w = self.effective().double()
-        found = [_between(self._spectral(w), p, q, self.v.numel(), self.u.numel())]
+        found = [between(self._spectral(w), p, q, self.v.numel(), self.u.numel())]
         columns, rows = self._columns(w), w.flatten(1)
         if p == 1:
-            found.append(float(_norm(columns, q, 1).amax()))
+            found.append(float(norm_along(columns, q, 1).amax()))
         if q == math.inf:
-            found.append(float(_norm(rows, _dual(p), 1).amax()))
+            found.append(float(norm_along(rows, dual(p), 1).amax()))
         if p == q:
             # Riesz and Thorin: between the exponents 1 and inf the norm is log-convex in 1/p.
             first, last = float(columns.abs().sum(1).amax()), float(rows.abs().sum(1).amax())
@@ -347,57 +350,5 @@ class LipschitzConv2d(Operator):
         return float(torch.linalg.eigvalsh(waves @ waves.mH).amax().clamp(min=0).sqrt())
 
 
-# -- norms -------------------------------------------------------------------------------------------------------------
-
-
 def _exponent(p: Exponent) -> Any:
     return p[0](p[1]) if isinstance(p, tuple) else p
-
-
-def _dual(p: Any) -> Any:
-    """p* with 1/p + 1/p* = 1."""
-    if isinstance(p, Tensor):
-        return p / (p - 1)
-    return math.inf if p == 1 else 1.0 if p == math.inf else p / (p - 1)
-
-
-def _norm(a: Tensor, p: Any, dim: int) -> Tensor:
-    if not isinstance(p, Tensor):
-        out: Tensor = torch.linalg.vector_norm(a, p, dim=dim)
-        return out
-    # |a|^p has no gradient by p at 0.
-    safe = torch.where(a == 0, torch.ones_like(a), a.abs())
-    powers = torch.where(a == 0, torch.zeros_like(a), safe**p)
-    return powers.sum(dim) ** (1 / p)
-
-
-def _length(a: Tensor, p: float) -> Tensor:
-    """The norm of every a[i]."""
-    out: Tensor = torch.linalg.vector_norm(a.flatten(1), p, dim=1)
-    return out
-
-
-def _unit(a: Tensor, p: float) -> Tensor:
-    """J_p(a[i]): the vector of dual norm 1 whose product with a[i] is its p-norm; a[i] itself if it is zero."""
-    shape, a, tiny = a.shape, a.flatten(1), torch.finfo(a.dtype).tiny
-    if p != 2:
-        a = a / a.abs().amax(1, keepdim=True).clamp(min=tiny)
-    # At least 1, except that of zero, now that the greatest entry is 1.
-    norm = torch.linalg.vector_norm(a, p, dim=1, keepdim=True).clamp(min=tiny if p == 2 else 1)
-    if p == 2:
-        a = a / norm
-    elif p == 1:
-        a = a.sign()
-    elif p == math.inf:
-        top = (a.abs() == 1).to(a)
-        a = a.sign() * top / top.sum(1, keepdim=True).clamp(min=1)
-    else:
-        a = a.sign() * a.abs() ** (p - 1) / norm ** (p - 1)
-    return a.reshape(shape)
-
-
-def _between(two: float, p: float, q: float, n: int, m: int) -> float:
-    """A bound on ||W||_{p -> q} from the 2-norm of W, m x n."""
-    longer = n ** max(0.0, 0.5 - 1 / p)
-    out: float = two * longer * m ** max(0.0, 1 / q - 0.5)
-    return out

@@ -1,0 +1,59 @@
+"""p-norms of vectors, their duals, and bounds between induced norms."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def dual(p: Any) -> Any:
+    """p* with 1/p + 1/p* = 1."""
+    if isinstance(p, Tensor):
+        return p / (p - 1)
+    return math.inf if p == 1 else 1.0 if p == math.inf else p / (p - 1)
+
+
+def norm_along(a: Tensor, p: Any, dim: int) -> Tensor:
+    """(sum |a_i|^p)^(1/p) along an axis; p may be a tensor."""
+    if not isinstance(p, Tensor):
+        out: Tensor = torch.linalg.vector_norm(a, p, dim=dim)
+        return out
+    # |a|^p has no gradient by p at 0.
+    safe = torch.where(a == 0, torch.ones_like(a), a.abs())
+    powers = torch.where(a == 0, torch.zeros_like(a), safe**p)
+    return powers.sum(dim) ** (1 / p)
+
+
+def length(a: Tensor, p: float) -> Tensor:
+    """The norm of every a[i]."""
+    out: Tensor = torch.linalg.vector_norm(a.flatten(1), p, dim=1)
+    return out
+
+
+def unit(a: Tensor, p: float) -> Tensor:
+    """J_p(a[i]): the vector of dual norm 1 whose product with a[i] is its p-norm; a[i] itself if it is zero."""
+    shape, a, tiny = a.shape, a.flatten(1), torch.finfo(a.dtype).tiny
+    if p != 2:
+        a = a / a.abs().amax(1, keepdim=True).clamp(min=tiny)
+    # At least 1, except that of zero, now that the greatest entry is 1.
+    norm = torch.linalg.vector_norm(a, p, dim=1, keepdim=True).clamp(min=tiny if p == 2 else 1)
+    if p == 2:
+        a = a / norm
+    elif p == 1:
+        a = a.sign()
+    elif p == math.inf:
+        top = (a.abs() == 1).to(a)
+        a = a.sign() * top / top.sum(1, keepdim=True).clamp(min=1)
+    else:
+        a = a.sign() * a.abs() ** (p - 1) / norm ** (p - 1)
+    return a.reshape(shape)
+
+
+def between(two: float, p: float, q: float, n: int, m: int) -> float:
+    """A bound on ||W||_{p -> q} from the 2-norm of W, m x n."""
+    longer = n ** max(0.0, 0.5 - 1 / p)
+    out: float = two * longer * m ** max(0.0, 1 / q - 0.5)
+    return out
