@@ -175,22 +175,42 @@ def fixed_point(
     tolerance: float | None = None,
     max_steps: int = MAX_STEPS,
     method: Method = "picard",
+    lipschitz: float | None = None,
 ) -> Tensor:
     """The x of `solve`, with the gradients of the implicit function x(everything that g closes over), to second order.
 
     Backward solves u = v + (dg/dx)^T u for the incoming gradient v, to the same tolerance relative to v, by the same
     method; it calls g again, which must give the same values (no dropout of its own). x0 gets no gradient.
-    torch.compile leaves the search out of its graphs; vmap cannot enter it.
+    torch.compile leaves the search out of its graphs. torch.export and torch.func, which cannot look at values, take as
+    many steps x <- g(x) as `lipschitz`, a constant of g below 1, asks for, and go backward through them.
 
     >>> a = torch.tensor([[3.0]], requires_grad=True)
     >>> x = fixed_point(lambda x: 0.5 * x + a, torch.zeros(1, 1))
     >>> bool((x - 6).abs() < 1e-4), torch.autograd.grad(x, a)[0]
     (True, tensor([[2.0000]]))
     """
-    x = solve(g, x0, name=name, tolerance=tolerance, max_steps=max_steps, method=method).x
+    if lipschitz is not None and not may_look():
+        return _unrolled(g, x0, lipschitz, tolerance)
+    return _searched(g, x0, name, tolerance=tolerance, max_steps=max_steps, method=method)
+
+
+def may_look() -> bool:
+    """Whether a step may depend on values: not in torch.export and torch.func."""
+    return not (torch.compiler.is_exporting() or torch._C._are_functorch_transforms_active())
+
+
+def _unrolled(g: Map, x: Tensor, lipschitz: float, tolerance: float | None) -> Tensor:
+    tolerance = default_tolerance(x.dtype) if tolerance is None else tolerance
+    steps = 1 if lipschitz <= tolerance else math.ceil(math.log(tolerance) / math.log(lipschitz))
+    for _ in range(steps):
+        x = g(x)
+    return x
+
+
+def _searched(g: Map, x0: Tensor, name: str, **settings: Any) -> Tensor:
+    x = solve(g, x0, name=name, **settings).x
     if not torch.is_grad_enabled():
         return x
-    settings = {"tolerance": tolerance, "max_steps": max_steps, "method": method}
     g = _in_full(g)
     root = _Root(g, f"{name}, gradient", settings)
     y = g(x)
@@ -205,7 +225,7 @@ def fixed_point(
 
 # What torch.compiler.disable sets; that decorator itself would make `import diffeo` load dynamo and sympy.
 solve._torchdynamo_disable = True  # type: ignore[attr-defined]
-fixed_point._torchdynamo_disable = True  # type: ignore[attr-defined]
+_searched._torchdynamo_disable = True  # type: ignore[attr-defined]
 
 
 @dataclass

@@ -311,8 +311,8 @@ class Flow(Part):
         self._rows(x, context)
 
     def _refresh(self) -> None:
-        """Before an iterative inverse: state that follows the weights, up to the present ones."""
-        if self.properties.inverse == "iterative":
+        """Before an iterative inverse: state that follows the weights, up to the present ones, unless it is exported."""
+        if self.properties.inverse == "iterative" and not torch.compiler.is_exporting():
             refresh(self)
 
     @torch.no_grad()

@@ -238,6 +238,35 @@ def test_the_error_of_the_inverse_is_bounded(dtype, method):
         assert float(error.max()) < {torch.float32: 1e-4, torch.float64: 1e-12}[dtype]
 
 
+class Decode(torch.nn.Module):
+    def __init__(self, flow):
+        super().__init__()
+        self.flow = flow
+
+    def forward(self, z):
+        return self.flow.decode(z)
+
+
+@pytest.mark.parametrize("name", ["residual_flow", "impflow"])
+def test_inverses_are_exported_and_mapped(name):
+    flow = diffeo.zoo.build(name, (3,), size="tiny", coeff=0.6, estimator="exact")
+    flow = randomize(flow.double(), scale=3.0).eval()
+    z = torch.randn(4, 3, dtype=torch.float64)
+    x = flow.decode(z)
+    assert (x - z).abs().max() > 0.1
+    with torch.no_grad():
+        program = torch.export.export(Decode(flow), (z,))
+    assert (program.module()(z) - x).abs().max() < 1e-12
+
+    def alone(z):
+        return flow.decode(z[None])[0]
+
+    assert (torch.func.vmap(alone)(z) - x).abs().max() < 1e-12
+    slope = torch.func.vmap(torch.func.jacrev(lambda z: flow.transform.inverse(z[None])[0][0]))(z)
+    there = torch.func.vmap(torch.func.jacrev(lambda x: flow.transform(x[None])[0][0]))(x)
+    assert (slope @ there - torch.eye(3)).abs().max() < 1e-10
+
+
 def test_an_inverse_that_does_not_exist_is_an_error_that_names_the_layer():
     layer = Residual((2,), partial(LipschitzMLP, hidden=(4,)), estimator=Exact()).double()
     with torch.no_grad():

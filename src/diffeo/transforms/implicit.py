@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from ..fixed_points import Method, default_tolerance, fixed_point
+from ..fixed_points import Method, fixed_point
 from ..nets.lipschitz import LipschitzNet
 from ..parts import register
 from ..properties import Properties
@@ -122,9 +122,8 @@ class Implicit(Transform):
         def step(v: Tensor) -> Tensor:
             return right - g(v)
 
-        if torch.compiler.is_exporting() or torch._C._are_functorch_transforms_active():
-            return _unrolled(step, right, net.lipschitz)
-        return fixed_point(step, right, name=self.name, method=self.method)
+        constant = net.lipschitz
+        return fixed_point(step, right, name=self.name, method=self.method, lipschitz=constant)
 
     @torch.no_grad()
     def initialize(self, x: Tensor, context: Context = None) -> Tensor:
@@ -139,11 +138,3 @@ class Implicit(Transform):
             "context_shape": self.context_shape,
             "method": self.method,
         }
-
-
-def _unrolled(step: Callable[[Tensor], Tensor], start: Tensor, lipschitz: float) -> Tensor:
-    """As many steps as the constant asks for, for code that is exported or mapped and cannot look at values."""
-    v = start
-    for _ in range(math.ceil(math.log(default_tolerance(start.dtype)) / math.log(lipschitz))):
-        v = step(v)
-    return v

@@ -107,7 +107,9 @@ class Residual(Transform):
         return x + y.to(x.dtype), ladj.to(x.dtype)
 
     def inverse(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
-        x = fixed_point(self._step(z, context), z, name=self.name, method=self.method)
+        constant = self.net.lipschitz
+        step = self._step(z, context)
+        x = fixed_point(step, z, name=self.name, method=self.method, lipschitz=constant)
         if self.stochastic:
             return x, torch.full_like(z.flatten(1)[:, :1].sum(1), math.nan)
         return x, -self.estimator(self.net, x, context)[1].to(z.dtype)
