@@ -311,7 +311,7 @@ class Flow(Part):
         self._rows(x, context)
 
     def _refresh(self) -> None:
-        """Before an iterative inverse: state that follows the weights, up to the present ones, unless it is exported."""
+        """Before an iterative inverse that is not exported: state that follows the weights, up to the present ones."""
         if self.properties.inverse == "iterative" and not torch.compiler.is_exporting():
             refresh(self)
 
