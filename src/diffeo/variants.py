@@ -12,7 +12,7 @@ from .errors import ConfigError, ShapeError
 from .flow import Flow
 from .parts import Refreshed, rebuild
 
-FOLLOWS_SIZE = ("visible", "u", "v")
+FOLLOWS_SIZE = ("visible", "u", "v", "beside")
 """Buffers that belong to the size of the image, made anew with it: masks, and the vectors of power iterations."""
 
 

@@ -107,7 +107,7 @@ def test_the_bound_of_frequencies_is_close_on_larger_images():
 @pytest.mark.parametrize(
     ("p", "q"), list(itertools.product((1.0, 1.5, 2.0, 3.0, math.inf), repeat=2))
 )
-def test_mixed_norms_hold_and_are_reached(p, q):
+def test_mixed_norms_hold_and_are_nearly_reached(p, q):
     layer = randomize(LipschitzLinear(3, 4, 0.9, p, q).double(), scale=8.0)
     w = matrix(layer, (3,))
     g = torch.Generator().manual_seed(0)
@@ -115,13 +115,56 @@ def test_mixed_norms_hold_and_are_reached(p, q):
     x = torch.cat((torch.randn(5_000, 3, generator=g, dtype=torch.float64), corners))
     x = x[x.abs().sum(1) > 0]
     ratio = torch.linalg.vector_norm(x @ w.mT, q, dim=1) / torch.linalg.vector_norm(x, p, dim=1)
-    if p == 1 or q == math.inf or p == q == 2:
-        # Formulas, and the spectral norm: never above.
-        assert 0.97 * 0.9 < float(ratio.max()) <= 0.9 + 1e-9
-        assert layer.certified() <= 0.9 + 1e-9
-    assert float(ratio.max()) <= layer.certified() * (1 + 1e-9)
-    # Power iteration finds a maximum of ||Wx||_q / ||x||_p, if not always the greatest.
-    assert float(ratio.max()) > 0.97 * 0.9
+    known = p == 1 or q == math.inf or p == q == 2
+    assert (0.97 if known else 0.6) * 0.9 < float(ratio.max()) <= layer.certified() * (1 + 1e-9)
+    assert layer.certified() <= 0.9 + 1e-9
+
+
+@pytest.mark.parametrize("norm", [[2.0, 1.0, 2.0], [3.0, 1.2, 3.0], "learned"])
+def test_mixed_norms_keep_a_network_below_its_constant(norm):
+    """Where the power iteration ends at a local maximum, too."""
+    for seed in range(20):
+        net = LipschitzMLP((6,), (6,), hidden=(8,), norm=norm).double()
+        net = randomize(net, seed, scale=8.0)
+        for exponents in (m for m in net.modules() if isinstance(m, Exponents)):
+            exponents.raw.data.copy_(torch.randn_like(exponents.raw))
+        refresh(net)
+        assert net.lipschitz_bound <= net.lipschitz * (1 + 1e-9)
+
+
+def test_a_lesser_singular_vector_is_left():
+    """An exact one, which power iteration would keep, and which training that leaves the blocks apart comes to."""
+    layer = LipschitzLinear(2, 2, 0.9)
+    for entries in ([-2.0, -1.0], [-1.0, -3.0]):
+        with torch.no_grad():
+            layer.weight.copy_(torch.diag(torch.tensor(entries)))
+        layer.refresh()
+        assert layer.certified() == pytest.approx(0.9, rel=2e-3)
+    torch.manual_seed(0)
+    wide = LipschitzLinear(8, 4, 0.9)
+    blocks = torch.zeros(4, 8)
+    blocks[:2, :4] = blocks[2:, 4:] = 1
+    goal = torch.cat((torch.full((2, 8), 0.1), torch.full((2, 8), 5.0))) * blocks
+    with torch.no_grad():
+        wide.weight.copy_(torch.randn(4, 8) * torch.tensor([5.0, 5, 0.1, 0.1])[:, None] * blocks)
+    for _ in range(100):
+        with torch.no_grad():
+            wide.weight.add_(goal - wide.weight, alpha=0.05)
+        wide.refresh(TRAINING_TOLERANCE)
+    assert wide.certified() <= 0.9
+
+
+def test_a_norm_does_not_depend_on_autocast_or_on_the_scale():
+    layer = LipschitzLinear(8, 4, 0.9)
+    layer.refresh()
+    before = layer.v.clone()
+    with torch.autocast("cpu", torch.bfloat16):
+        layer.refresh()
+    assert torch.equal(layer.v, before)
+    with torch.no_grad():
+        layer.weight.mul_(1e30)
+    layer.refresh()
+    assert layer.certified() == pytest.approx(0.9, rel=2e-3)
 
 
 def test_the_derivative_of_a_learned_exponent_is_that_of_the_norm():
@@ -129,14 +172,14 @@ def test_the_derivative_of_a_learned_exponent_is_that_of_the_norm():
     exponents = Exponents(2).double()
     layer = LipschitzLinear(3, 4, 0.9, (exponents, 0), (exponents, 1)).double()
     layer.refresh(1e-12)
-    (slope,) = torch.autograd.grad(layer.sigma(), exponents.raw)
+    (slope,) = torch.autograd.grad(layer.sigma() / layer.slack, exponents.raw)
     values = []
     for step in (1e-4, -1e-4):
         with torch.no_grad():
             exponents.raw.copy_(torch.tensor([step, 0.0]))
         for _ in range(30):
             layer.refresh(1e-9)
-        values.append(float(layer.sigma().detach()))
+        values.append(float((layer.sigma() / layer.slack).detach()))
     assert float(slope[0]) == pytest.approx((values[0] - values[1]) / 2e-4, rel=1e-3)
 
 
@@ -203,9 +246,15 @@ def test_refresh_follows_the_weights_once():
             p.copy_(5 * torch.randn_like(p))
     x = torch.randn(4, 3, dtype=torch.float64)
     net(x)
-    # Forward changes no state: the vectors are those of the old weights, and the bound does not hold.
+    assert net.lipschitz_bound <= net.lipschitz
+    before = copy.deepcopy(net.state_dict())
+    net(x)
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+    with torch.no_grad():
+        net.layers[0].weight.mul_(2).add_(torch.randn_like(net.layers[0].weight))
+    # What is compiled, exported or mapped has the norms of the moment.
+    torch.func.vmap(lambda x: net(x[None])[0])(x)
     assert torch.equal(net.layers[0].u, before["layers.0.u"])
-    assert net.lipschitz_bound > net.lipschitz
     refresh(net)
     assert net.lipschitz_bound <= net.lipschitz
     with torch.no_grad():

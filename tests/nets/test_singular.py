@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffeo.nets.singular import most_stretched
+from diffeo.nets.singular import most_stretched, search
 
 
 def _maps(kind: str, dtype: torch.dtype) -> Tensor:
@@ -28,13 +28,31 @@ def _maps(kind: str, dtype: torch.dtype) -> Tensor:
 
 
 def _found(w: Tensor, v: Tensor, **settings: Any) -> Tensor:
+    settings = {"tolerance": 1e-5, "steps": 500} | settings
+    return most_stretched(*_products(w), v, torch.zeros_like(v), **settings)[0]
+
+
+def _products(w: Tensor) -> tuple[Any, Any]:
     def image(a: Tensor) -> Tensor:
         return (w @ a[..., None])[..., 0]
 
     def back(a: Tensor) -> Tensor:
         return (a[:, None] @ w)[:, 0]
 
-    return most_stretched(image, back, v, **({"tolerance": 1e-5, "steps": 500} | settings))
+    return image, back
+
+
+@pytest.mark.parametrize("thorough", [False, True])
+def test_what_a_singular_vector_has_no_part_of_is_found(thorough: bool) -> None:
+    """At once where it is asked for; otherwise in some calls, from any beginning that is kept between them."""
+    w = torch.diag_embed(torch.linspace(1.0, 2.0, 40)[None]).double()
+    w[0, 7, 7] = 4.0
+    v = torch.eye(40).double()[:1]
+    beside = torch.zeros_like(v)
+    for _ in range(1 if thorough else 6):
+        v, beside = search(*_products(w), v, beside, 1e-3, 1, thorough=thorough)
+    v, _ = most_stretched(*_products(w), v, beside, 1e-6, 500)
+    assert float((w @ v[..., None]).norm()) == pytest.approx(4.0, rel=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -183,12 +183,13 @@ def test_a_stale_constant_is_an_error_that_names_the_layer() -> None:
     t = _line(0.5, 0.9)
     t.method = "picard"
     with torch.no_grad():
-        # The vectors of the power iteration are turned away from the weights: nothing holds the norm at 0.99.
         for p in t.net_z.parameters():
             p.mul_(4)
-        for name, b in t.net_z.named_buffers():
-            if name.endswith(".u"):
-                b.neg_()
+    refresh(t)
+    # The vectors of the search are turned away from the weights: nothing holds the norm at 0.99.
+    for name, b in t.net_z.named_buffers():
+        if name.endswith(".u"):
+            b.neg_()
     with pytest.raises(
         ConvergenceError, match=r"Implicit\(1,\): the fixed point of 3 of 3 examples"
     ):

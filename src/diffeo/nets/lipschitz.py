@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError, ShapeError
-from ..parts import Shape, refresh, register
+from ..parts import REFRESH_TOLERANCE, TRAINING_TOLERANCE, Shape, refresh, register
 from .base import Conditioner, Context
 from .lipschitz_layers import (
     ACTIVATIONS,
@@ -62,6 +62,7 @@ class LipschitzNet(Conditioner):
         self.join = nn.Linear(size, channels) if size else None
         self.norm: float | None = 2.0
         self.fixed: Any = None
+        self.operators = [m for m in self.modules() if isinstance(m, Operator)]
         # LipSwish between two linear maps, silu(b x) / (1.1 b), leaves its scales to them.
         self.folded = [
             i
@@ -85,6 +86,7 @@ class LipschitzNet(Conditioner):
         """What the network computes of its weights and of the context: once, for many calls with the same ones."""
         if self.fixed is not None:
             return cast(list[Prepared], rebuilt(self.fixed, list(self.constants.buffers())))
+        self._follow()
         shift = None
         if self.join is not None:
             shift = self.join(torch.cat(flat_context(context, self.context_shape), dim=1))
@@ -102,6 +104,14 @@ class LipschitzNet(Conditioner):
             if not isinstance(layer, tuple(ACTIVATIONS.values())):
                 shift = None
         return out
+
+    def _follow(self) -> None:
+        """Norms of weights that changed since they were found, unless this is compiled, exported or mapped."""
+        if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+            return
+        tolerance = TRAINING_TOLERANCE if self.training else REFRESH_TOLERANCE
+        if any(operator.stale(tolerance) for operator in self.operators):
+            refresh(self, tolerance)
 
     @torch.no_grad()
     def frozen(self) -> LipschitzNet:

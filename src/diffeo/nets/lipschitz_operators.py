@@ -9,6 +9,7 @@ arXiv:1804.04368; Behrmann et al., Invertible residual networks, 2019, arXiv:181
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -20,8 +21,8 @@ from torch import Tensor, nn
 from ..errors import ConfigError
 from ..parts import REFRESH_TOLERANCE, TRAINING_TOLERANCE
 from .lipschitz_layers import SWISH, LipschitzLayer, Prepared, Slope
-from .norms import between, dual, length, norm_along, unit
-from .singular import most_stretched
+from .norms import dual, induced_bound, length, norm_along, unit
+from .singular import MORE, probe, search
 
 TOLERANCE = TRAINING_TOLERANCE
 """By how much sigma may be short of the norm: the iteration stops when W^T u is as close to v, or far closer."""
@@ -48,14 +49,18 @@ class Operator(LipschitzLayer):
     """y = W x + b with the induced norm ||W||_{p -> q} = max ||W x||_q / ||x||_p kept at most `coeff`.
 
     The norm is exact for p = 1, the largest q-norm of a column, and for q = inf, the largest p*-norm of a row, where
-    1/p + 1/p* = 1. For p = q = 2 it is the greatest singular value, by conjugate gradients; otherwise that of the power
-    iteration v <- J_p*(W^T u), u <- J_q(W v), J_p(a) = sign(a) |a|^(p-1) / ||a||_p^(p-1).
+    1/p + 1/p* = 1; of a convolution with a stride or few pixels no column need be whole, and it is an upper bound. For
+    p = q = 2 it is the greatest singular value, by conjugate gradients. Otherwise its slope is that of the power
+    iteration v <- J_p*(W^T u), u <- J_q(W v), J_p(a) = sign(a) |a|^(p-1) / ||a||_p^(p-1), which can end at a local
+    maximum; so its value is brought up to `induced_bound` at every refresh.
     """
 
     weight: nn.Parameter
     bias: nn.Parameter
     u: Tensor
     v: Tensor
+    beside: Tensor
+    slack: Tensor
 
     def __init__(self, coeff: float, p: Exponent, q: Exponent) -> None:
         super().__init__()
@@ -66,6 +71,9 @@ class Operator(LipschitzLayer):
                 raise ConfigError(f"a norm must be at least 1, got {norm}")
         self.lipschitz = self.coeff = coeff
         self.p, self.q = p, q
+        self.euclidean = p == q == 2
+        self._seen: tuple[int, ...] = ()
+        self._reached = math.inf
 
     def _start(self, fan_in: int, into: Sequence[int], out: Sequence[int]) -> None:
         bound = 1 / math.sqrt(max(fan_in, 1))
@@ -73,6 +81,10 @@ class Operator(LipschitzLayer):
         nn.init.uniform_(self.bias, -bound, bound)
         self.register_buffer("u", unit(torch.randn(1, *out), 2.0)[0])
         self.register_buffer("v", unit(torch.randn(1, *into), 2.0)[0])
+        if self.euclidean:
+            self.register_buffer("beside", torch.zeros(into), persistent=False)
+        elif self.p != 1 and self.q != math.inf:
+            self.register_buffer("slack", torch.ones(()))
         if not self.weight.is_meta:
             self.refresh(TRAINING_TOLERANCE)
 
@@ -106,7 +118,7 @@ class Operator(LipschitzLayer):
             found = found / (
                 norm_along(self.v.flatten(), p, 0) * norm_along(self.u.flatten(), dual(q), 0)
             )
-        return found
+        return found if self.euclidean else self.slack * found
 
     def effective(self, scale: Tensor | None = None) -> Tensor:
         """The weight that forward multiplies with, times `scale`."""
@@ -136,47 +148,97 @@ class Operator(LipschitzLayer):
     def alike(self) -> Any:
         p, q = (float(n) for n in self._norms())
         w = self.weight
-        return type(self), w.shape, self.u.shape, self.v.shape, p, q, w.dtype, w.device
+        return (
+            type(self),
+            w.shape,
+            self.u.shape,
+            self.v.shape,
+            self.euclidean,
+            p,
+            q,
+            w.dtype,
+            w.device,
+        )
+
+    def stale(self, tolerance: float) -> bool:
+        """Whether weights changed since the last refresh to this tolerance, as far as their versions say."""
+        return self._fingerprint() != self._seen or self._reached > tolerance
+
+    def _fingerprint(self) -> tuple[int, ...]:
+        learned = [p[0].raw for p in (self.p, self.q) if isinstance(p, tuple)]
+        found = [
+            (t.data_ptr(), -1 if t.is_inference() else t._version) for t in (self.weight, *learned)
+        ]
+        return tuple(itertools.chain.from_iterable(found))
 
     @staticmethod
     @torch.no_grad()
     def refresh_together(parts: Sequence[Any], tolerance: float) -> None:
         one = parts[0]
         p, q = (float(n) for n in one._norms())
-        if p == 1 or q == math.inf:
-            return
+        if p != 1 and q != math.inf:
+            # The error of a product would be that of the rounding.
+            with torch.autocast(one.weight.device.type, enabled=False):
+                one._follow(parts, p, q, tolerance)
+        for o in parts:
+            o._seen, o._reached = o._fingerprint(), tolerance
+
+    def _follow(self, parts: Sequence[Any], p: float, q: float, tolerance: float) -> None:
+        """u and v of parts that are alike, to the present weights."""
         w, u, v = (torch.stack([getattr(o, name) for o in parts]) for name in ("weight", "u", "v"))
-        new = unit(one._back(u, w), dual(p))
-        image = unit(one._image(new, w), q)
+        new = unit(self._back(u, w), dual(p))
+        image = unit(self._image(new, w), q)
         # Averages of vectors of length 1 are shorter.
         going = (length(v, p) - 1).abs() > TOLERANCE / 10
         going = going | ((length(u, dual(q)) - 1).abs() > TOLERANCE / 10)
         for a, b in ((new, v), (image, u)):
             # What is at rest is so in another precision too.
-            going = going | (length(a - b, 2.0) > 2 * tolerance * length(b, 2.0))
-        lost = length(new, 2.0) == 0
-        rows = (going | lost).nonzero()[:, 0].tolist()
+            going = going | ~(length(a - b, 2.0) <= 2 * tolerance * length(b, 2.0))
+        lost = ~(length(new, 2.0) > 0)
+        changed = torch.tensor([o.stale(tolerance) for o in parts], device=w.device)
+        rows = (going | lost | changed).nonzero()[:, 0].tolist()
         if not rows:
             return
-        # What is at rest stays, bit for bit.
-        parts, w, new = [parts[i] for i in rows], w[rows], new[rows]
+        parts, w, u, v, new = [parts[i] for i in rows], *(t[rows] for t in (w, u, v, new))
+        going, lost = (going | lost)[rows], lost[rows]
+        # The vectors do not depend on the scale, which could be out of the range of squares.
+        w = w / _over(length(w, math.inf).clamp(min=torch.finfo(w.dtype).tiny), w)
         # Nothing of u is left, though the map need not be zero.
-        other = torch.arange(1, v[0].numel() + 1, device=v.device).to(v).cos().reshape(v[:1].shape)
-        v = torch.where(lost[rows].reshape(-1, *[1] * (v.ndim - 1)), unit(other, dual(p)), new)
-        if p == q == 2:
-            shape, back = v.shape, image[rows].shape
-            v = most_stretched(
-                lambda a: one._image(a.reshape(shape), w).flatten(1),
-                lambda a: one._back(a.reshape(back), w).flatten(1),
-                v.flatten(1),
-                tolerance,
-                MAX_STEPS,
-            ).reshape(shape)
+        start = torch.where(_over(lost, v), unit(probe(v), dual(p)), new)
+        if self.euclidean:
+            beside = torch.stack([o.beside for o in parts])
+            found, beside = self._search(start, beside, w, tolerance)
+            torch._foreach_copy_([o.beside for o in parts], beside.unbind())
         else:
-            v = one._powers(v, w, p, q, tolerance)
-        u = unit(one._image(v, w), q)
+            found = self._powers(start, w, p, q, tolerance)
+        if not bool(going.all()):
+            # What is at rest stays, bit for bit, unless it is at a lesser vector.
+            before, after = (length(self._image(a, w), q) / length(a, p) for a in (v, found))
+            going = going | (after > (1 + MORE) * before)
+        v = torch.where(_over(going, v), found, v)
+        u = torch.where(_over(going, u), unit(self._image(v, w), q), u)
         torch._foreach_copy_([o.u for o in parts], u.unbind())
         torch._foreach_copy_([o.v for o in parts], v.unbind())
+        for o in () if self.euclidean else parts:
+            # What the iteration finds may be a local maximum.
+            o.slack.fill_(1.0)
+            o.slack.fill_(max(1.0, o.bound(o.weight.double()) / max(float(o.sigma()), 1e-300)))
+
+    def _search(
+        self, v: Tensor, beside: Tensor, weight: Tensor, tolerance: float
+    ) -> tuple[Tensor, Tensor]:
+        """The input that is stretched most, from v, and one beside it."""
+        into, out = v.shape, (len(v), *self.u.shape)
+        found, beside = search(
+            lambda a: self._image(a.reshape(into), weight).flatten(1),
+            lambda a: self._back(a.reshape(out), weight).flatten(1),
+            v.flatten(1),
+            beside.flatten(1),
+            tolerance,
+            MAX_STEPS,
+            thorough=tolerance < TRAINING_TOLERANCE,
+        )
+        return found.reshape(into), beside.reshape(into)
 
     def _powers(self, v: Tensor, weight: Tensor, p: float, q: float, tolerance: float) -> Tensor:
         """The power iteration from v, for a leading axis of both."""
@@ -185,24 +247,21 @@ class Operator(LipschitzLayer):
             going = length(new - v, 2.0) > tolerance * length(v, 2.0)
             if not bool(going.any()):
                 break
-            v = torch.where(going.reshape(-1, *[1] * (v.ndim - 1)), new, v)
+            v = torch.where(_over(going, v), new, v)
         return v
 
     @torch.no_grad()
     def certified(self) -> float:
+        return self.bound(self.effective().double())
+
+    def bound(self, weight: Tensor) -> float:
+        """An upper bound on the norm of W, float64."""
+        found = self._spectral(weight)
+        if self.euclidean:
+            return found
         p, q = (float(n) for n in self._norms())
-        w = self.effective().double()
-        found = [between(self._spectral(w), p, q, self.v.numel(), self.u.numel())]
-        columns, rows = self._columns(w), w.flatten(1)
-        if p == 1:
-            found.append(float(norm_along(columns, q, 1).amax()))
-        if q == math.inf:
-            found.append(float(norm_along(rows, dual(p), 1).amax()))
-        if p == q:
-            # Riesz and Thorin: between the exponents 1 and inf the norm is log-convex in 1/p.
-            first, last = float(columns.abs().sum(1).amax()), float(rows.abs().sum(1).amax())
-            found.append(first ** (1 / p) * last ** (1 - 1 / p))
-        return min(found)
+        sizes = self.v.numel(), self.u.numel()
+        return induced_bound(p, q, found, self._columns(weight), weight.flatten(1), sizes)
 
     def _spectral(self, weight: Tensor) -> float:
         """An upper bound on the 2-norm of the operator."""
@@ -352,3 +411,8 @@ class LipschitzConv2d(Operator):
 
 def _exponent(p: Exponent) -> Any:
     return p[0](p[1]) if isinstance(p, tuple) else p
+
+
+def _over(a: Tensor, like: Tensor) -> Tensor:
+    """a [maps], to be broadcast over `like` [maps, ...]."""
+    return a.reshape(-1, *[1] * (like.ndim - 1))

@@ -52,8 +52,35 @@ def unit(a: Tensor, p: float) -> Tensor:
     return a.reshape(shape)
 
 
-def between(two: float, p: float, q: float, n: int, m: int) -> float:
-    """A bound on ||W||_{p -> q} from the 2-norm of W, m x n."""
-    longer = n ** max(0.0, 0.5 - 1 / p)
-    out: float = two * longer * m ** max(0.0, 1 / q - 0.5)
-    return out
+def induced_bound(
+    p: float, q: float, two: float, columns: Tensor, rows: Tensor, sizes: tuple[int, int]
+) -> float:
+    """An upper bound on ||W||_{p -> q} = max ||W x||_q / ||x||_p of W, m x n.
+
+    two: a bound on its 2-norm. columns, rows: those of W, or longer ones that hold them. sizes: n and m. The norm is
+    known for p = 1, the largest q-norm of a column, and for q = inf, the largest p*-norm of a row. Between these and
+    the 2-norm its logarithm is convex in (1/p, 1/q), by Riesz and Thorin, which is for q >= p; for q < p the bounds of
+    (p, p) and (q, q) hold with the factors that norms differ by.
+    """
+    n, m = sizes
+    found: float = two * n ** max(0.0, 0.5 - 1 / p) * m ** max(0.0, 1 / q - 0.5)
+    if q < p:
+        longer = 1 / q - 1 / p
+        by_p = m**longer * induced_bound(p, p, two, columns, rows, sizes)
+        by_q = n**longer * induced_bound(q, q, two, columns, rows, sizes)
+        found = min(found, by_p, by_q)
+        return found
+    a, b = 1 / p - 0.5, 1 / q - 0.5
+    share = 2 * max(a, -b)
+    if share == 0:
+        return found
+    end = _longest(columns, 0.5 + b / share) if a >= -b else _longest(rows, 0.5 - a / share)
+    found = min(found, two ** (1 - share) * end**share)
+    return found
+
+
+def _longest(rows: Tensor, reciprocal: float) -> float:
+    """The largest norm of a row, for 1/p; of p beyond 100 that for 100, which is larger."""
+    peak = float(rows.abs().amax())
+    exponent = 1 / max(reciprocal, 0.01)
+    return peak * float(norm_along(rows / peak, exponent, 1).amax()) if peak else 0.0

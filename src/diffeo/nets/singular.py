@@ -14,18 +14,64 @@ NOISE = 100
 """Units of rounding below which a difference of vectors of norm 1 has no direction."""
 
 
-def most_stretched(image: Map, back: Map, v: Tensor, tolerance: float, steps: int) -> Tensor:
+LOOK = 100
+"""Steps of a search for what a vector has no part of."""
+
+MORE = 1e-4
+"""By which share of it something must be stretched more than a vector to count."""
+
+
+def search(
+    image: Map,
+    back: Map,
+    v: Tensor,
+    beside: Tensor,
+    tolerance: float,
+    steps: int,
+    *,
+    thorough: bool,
+) -> tuple[Tensor, Tensor]:
+    """`most_stretched`, whose second result, given back as `beside`, is one step of the power iteration further each
+    time: so a vector that maps come to stretch more, and that v has no part of, is found within some calls.
+
+    thorough: it is looked for at once, in what is orthogonal to v.
+    """
+    v, beside = most_stretched(image, back, v, beside, tolerance, steps)
+    while thorough:
+
+        def around(a: Tensor, v: Tensor = v) -> Tensor:
+            return a - (a * v).sum(1, keepdim=True) * v
+
+        def inside(a: Tensor) -> Tensor:
+            return image(around(a))
+
+        def outside(a: Tensor) -> Tensor:
+            return around(back(a))
+
+        start = _direction(_filled(beside), v)
+        other = _direction(most_stretched(inside, outside, start, start, 10 * MORE, LOOK)[0], v)
+        better = image(other).norm(dim=1) > (1 + MORE) * image(v).norm(dim=1)
+        if not bool(better.any()):
+            return v, other
+        v, beside = (torch.where(better[:, None], *pair) for pair in ((other, v), (v, other)))
+        v, beside = most_stretched(image, back, v, beside, tolerance, steps)
+    return v, beside
+
+
+def most_stretched(
+    image: Map, back: Map, v: Tensor, beside: Tensor, tolerance: float, steps: int
+) -> tuple[Tensor, Tensor]:
     """v [maps, n] of norm 1 with the greatest |W v|, from v: W^T W v / |W v|^2 is within `tolerance` of it.
 
-    image: W; back: W^T. Each of at most `steps` steps is the best of what v, its gradient and the last step span.
+    image: W; back: W^T. Each of at most `steps` steps is the best of what v, its gradient and the last step span; in
+    place of the first last step, `beside` [maps, n]. Second, W^T W beside, of norm 1 and orthogonal to v, or zero.
     Knyazev, Toward the optimal preconditioned eigensolver: locally optimal block preconditioned conjugate gradient
     method, 2001.
     """
     w_v = image(v)
-    # In place of a last step, any direction: v may have no part of the answer, and its gradient be zero.
-    last = torch.arange(1, v.shape[1] + 1, device=v.device).to(v).cos().expand_as(v)
-    last = _direction(last, v)
+    last = _direction(_filled(beside), v)
     w_last = image(last)
+    further = back(w_last)
     for i in range(steps):
         square = w_v.square().sum(1, keepdim=True)
         gradient = back(w_v) / square.clamp(min=torch.finfo(v.dtype).tiny) - v
@@ -46,7 +92,19 @@ def most_stretched(image: Map, back: Map, v: Tensor, tolerance: float, steps: in
         scale = torch.where(size > NOISE * torch.finfo(v.dtype).eps, 1 / size, 0.0)
         last, w_last = scale * step, scale * w_step
         v, w_v = torch.where(going, found, v), torch.where(going, w_found, w_v)
-    return v
+    return v, _direction(further, v)
+
+
+def probe(like: Tensor) -> Tensor:
+    """A vector with a part of every other that anyone would think of, for each map."""
+    size = like[0].numel()
+    return torch.arange(1, size + 1, device=like.device).to(like).cos().reshape(like[:1].shape)
+
+
+def _filled(beside: Tensor) -> Tensor:
+    """With the probe in place of nothing."""
+    lost = beside.norm(dim=1, keepdim=True) == 0
+    return torch.where(lost, probe(beside), beside)
 
 
 def _direction(a: Tensor, *others: Tensor) -> Tensor:
