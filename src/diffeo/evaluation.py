@@ -12,7 +12,7 @@ from .data import Data
 from .errors import InputError
 from .flow import Flow
 from .report import Row
-from .transforms import TypedColumns, VariationalDequantize
+from .transforms import Transform, TypedColumns, VariationalDequantize
 from .transforms.base import Context
 
 LOG2 = math.log(2)
@@ -92,8 +92,17 @@ def importance_weighted(
     Its expectation is a lower bound on log P(x) that rises with K to log P(x); K = 1 is `flow.log_prob`. batch_size:
     rows at a time, whatever K. Burda et al., Importance weighted autoencoders, 2016, arXiv:1509.00519.
 
-    Raises InputError for a flow whose likelihood is no bound.
+    Raises InputError for a flow whose likelihood is no bound, or one whose log-determinants are estimates: the mean of
+    exp(log p + noise) is above p.
     """
+    if samples > 1 and any(
+        isinstance(m, Transform) and m.stochastic and m.properties.kind == "estimate"
+        for m in flow.transform.modules()
+    ):
+        raise InputError(
+            "importance weighting needs exact log-determinants, and those of this model are estimates: give the view "
+            "diffeo.estimating.with_estimator(flow, Exact()) or diffeo.solving.with_solver(flow, trace='exact')"
+        )
     if flow.likelihood != "bound":
         raise InputError(
             f"importance weighting is for likelihoods that are a bound, and that of this model is {flow.likelihood}: "

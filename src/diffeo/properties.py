@@ -52,7 +52,8 @@ class Properties:
     kind: `exact`, `estimate` (stochastic) or `bound`; with it the bias (`none`, or the stated truncation or tolerance)
     and the measure of the data side. domain and codomain are None for a map that keeps whatever domain it is given
     (a permutation). lipschitz and inverse_lipschitz are upper bounds where known. couples_batch: in training mode the
-    output for one example depends on the others.
+    output for one example depends on the others. overestimates: an estimate whose expectation can be above the truth,
+    so that together with a bound it makes an estimate.
     """
 
     kind: Kind = "exact"
@@ -67,12 +68,15 @@ class Properties:
     forward: Direction = "analytic"
     inverse: Direction = "analytic"
     couples_batch: bool = False
+    overestimates: bool = False
 
     def then(self, other: Properties) -> Properties:
         """The properties of `other` applied after this."""
         biases = [p.bias for p in (self, other) if p.bias != "none"]
+        overestimates = self.overestimates or other.overestimates
+        kind = max(self.kind, other.kind, key=_KINDS.index)
         return Properties(
-            kind=max(self.kind, other.kind, key=_KINDS.index),
+            kind="estimate" if overestimates else kind,
             bias="; ".join(dict.fromkeys(biases)) or "none",
             measure=self.measure if self.measure != "lebesgue" else other.measure,
             domain=self.domain if self.domain is not None else other.domain,
@@ -84,6 +88,7 @@ class Properties:
             forward=max(self.forward, other.forward, key=_DIRECTIONS.index),
             inverse=max(self.inverse, other.inverse, key=_DIRECTIONS.index),
             couples_batch=self.couples_batch or other.couples_batch,
+            overestimates=overestimates,
         )
 
     def inverted(self) -> Properties:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.distributions import Independent, Normal
+from torch.distributions import Independent, MultivariateNormal, Normal
 
 import diffeo
 from diffeo import Flow
@@ -17,6 +17,7 @@ from diffeo.auditing import separated_modes_bound, total_variation_bound
 from diffeo.auditing.lipschitz import gaussian_concentration, singular_values
 from diffeo.distributions import DiagonalNormal, GaussianMixture, StandardNormal
 from diffeo.errors import InputError
+from diffeo.estimating import with_estimator
 from diffeo.families import Additive, Affine, Inverted, Rescale, Scaling
 from diffeo.nets import LipschitzMLP
 from diffeo.testing import randomize
@@ -39,6 +40,7 @@ from diffeo.transforms import (
     Squeeze,
     Standardize,
     Transform,
+    logdet,
 )
 
 SHAPE = (2, 2, 4)
@@ -112,6 +114,23 @@ def test_examples_give_a_bound_below_that_of_their_law() -> None:
     assert total_variation_bound(base, x, inverse_lipschitz=1.0) == 0.0
 
 
+def test_gaussians_with_several_deviations_and_densities_of_the_plane() -> None:
+    base, scales = StandardNormal((2,)), torch.tensor([0.2, 0.3])
+    several = total_variation_bound(base, DiagonalNormal((2,), 0.0, scales), lipschitz=1.0)
+    least, most = (
+        total_variation_bound(base, DiagonalNormal((2,), 0.0, s), lipschitz=1.0) for s in (0.3, 0.2)
+    )
+    assert several == pytest.approx(least)
+    assert several < most
+    turn = torch.linalg.qr(torch.randn(2, 2, generator=torch.Generator().manual_seed(0)))[0]
+    turned = MultivariateNormal(torch.zeros(2), turn @ torch.diag(scales**2) @ turn.T)
+    assert total_variation_bound(base, turned, lipschitz=1.0) == pytest.approx(several, abs=1e-5)
+    assert total_variation_bound(turned, base, inverse_lipschitz=1.0) > 0
+    moons = diffeo.data.density("moons")
+    found = total_variation_bound(base, moons, lipschitz=0.2)
+    assert 0.1 < found < total_variation_bound(base, moons, lipschitz=0.1) < 1
+
+
 def test_separated_modes() -> None:
     """Two atoms at distance D, inverse constant K: a model may drop one of them, and then misses Phi(D / K) - 1/2."""
     assert separated_modes_bound(4.0, 2.0) == pytest.approx(0.5 * math.erf(2 / math.sqrt(2)))
@@ -132,7 +151,7 @@ def test_bad_questions() -> None:
         total_variation_bound(base, torch.zeros(9, 3), lipschitz=1.0)
     with pytest.raises(InputError, match="lipschitz must be positive, got 0"):
         total_variation_bound(base, base, lipschitz=0.0)
-    with pytest.raises(InputError, match=r"one deviation, .* got GaussianMixture"):
+    with pytest.raises(InputError, match=r"a Gaussian, .* got GaussianMixture"):
         total_variation_bound(base, GaussianMixture((2,), 2), lipschitz=1.0)
     with pytest.raises(InputError, match="four finite examples"):
         total_variation_bound(base, torch.full((9, 2), math.nan), lipschitz=1.0)
@@ -229,6 +248,42 @@ def test_the_audit_shows_both_and_the_iterations() -> None:
     assert f"at most {first:.3g}, {second:.3g} certified" in shown
     assert "evaluations of an iterative layer" in shown
     assert "no model with these constants" in shown
+
+
+@pytest.mark.parametrize("name", ["residual_flow", "idensenet", "iresnet", "impflow"])
+@pytest.mark.parametrize("size", [2, 40])
+def test_constants_of_models_with_estimates_are_measured(name: str, size: int) -> None:
+    torch.manual_seed(0)
+    flow = randomize(diffeo.zoo.build(name, (size,), size="tiny"), scale=2.0).eval()
+    found = diffeo.audit(flow, torch.randn(8, size))
+    assert found.passes, found.verdict
+    assert 0 < found.lipschitz <= found.certified_lipschitz
+    assert 0 < found.inverse_lipschitz <= found.certified_inverse_lipschitz
+    if size == 2:
+        exact = with_estimator(flow, Exact())
+        same = diffeo.audit(exact, torch.randn(8, size, generator=torch.Generator().manual_seed(1)))
+        assert same.ladj_method == "full Jacobian"
+        assert all(layer.ladj_error is not None for layer in found.layers)
+
+
+def test_an_estimate_that_is_wrong_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(*arguments: Any) -> tuple[Tensor, Tensor]:
+        value, vector = terms(*arguments)
+        return 1.5 * value, vector
+
+    terms = logdet._terms
+    torch.manual_seed(0)
+    flow = randomize(diffeo.zoo.build("residual_flow", (2,), size="tiny"), scale=2.0).eval()
+    monkeypatch.setattr(logdet, "_terms", wrong)
+    found = diffeo.audit(flow, torch.randn(8, 2))
+    assert not found.passes
+    assert "the mean of 64 estimates" in found.verdict
+
+
+def test_what_is_not_compared_is_said() -> None:
+    flow = diffeo.zoo.build("cpflow", (20,), size="tiny", estimator="lanczos").eval()
+    found = diffeo.audit(flow, torch.randn(8, 20))
+    assert "ladj of 1 of 4 layers was not compared" in found.verdict
 
 
 def test_a_constant_that_does_not_hold_is_an_error() -> None:

@@ -137,3 +137,10 @@ def test_penalties_are_added_to_training_and_noted() -> None:
     flow = diffeo.zoo.build("ffjord", (2,), size="tiny", kinetic=0.1, jacobian=0.1)
     run = diffeo.fit(flow, torch.randn(64, 2), steps=3, batch_size=32, progress=False)
     assert run.history["auxiliary"][-1][1] > 0
+
+
+@pytest.mark.parametrize("option", [{"path": "variance_preserving"}, {"coupling": "optimal"}])
+def test_what_maximum_likelihood_does_not_take_is_refused(option: dict[str, str]) -> None:
+    flow = diffeo.zoo.build("ffjord", (2,), size="tiny")
+    with pytest.raises(ConfigError, match=f"{next(iter(option))} is of flow matching"):
+        diffeo.fit(flow, torch.randn(20, 2), steps=1, progress=False, **option)

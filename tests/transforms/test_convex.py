@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import diffeo
-from diffeo.errors import ConfigError, ConvergenceError, ShapeError
+from diffeo.errors import ConfigError, ConvergenceError, DirectionError, ShapeError
 from diffeo.nets import ICNN, MLP, ConvICNN
 from diffeo.testing import randomize
 from diffeo.testing.randomize import draw_context
@@ -121,6 +121,15 @@ def test_both_inverses_have_the_same_gradients() -> None:
     for a, b in zip(*found, strict=True):
         assert torch.allclose(a, b, rtol=1e-8, atol=1e-9)
     assert bool(estimate.inverse(z, context)[1].isnan().all())
+
+
+def test_second_derivatives_of_estimates_are_refused_by_name() -> None:
+    layer = ConvexPotential((3,), partial(ICNN, hidden=(4,)), estimator="lanczos").double()
+    x = torch.randn(2, 3, dtype=torch.float64, requires_grad=True)
+    for value in (layer(x)[1], layer.inverse(x)[0]):
+        with pytest.raises(DirectionError, match="first derivatives only"):
+            torch.autograd.grad(value.sum(), x, create_graph=True)
+        torch.autograd.grad(value.sum(), x)
 
 
 def test_inverse_from_far_away() -> None:

@@ -9,8 +9,9 @@ import torch
 
 import diffeo
 from diffeo.distributions import StandardNormal
-from diffeo.errors import ConfigError, ConvergenceError, DirectionError
+from diffeo.errors import ConfigError, ConvergenceError, DirectionError, InputError
 from diffeo.estimating import with_estimator
+from diffeo.evaluation import importance_weighted
 from diffeo.fixed_points import recording
 from diffeo.nets import MLP, LipschitzConvNet, LipschitzDenseNet, LipschitzMLP
 from diffeo.parts import refresh
@@ -236,6 +237,49 @@ def test_the_error_of_the_inverse_is_bounded(dtype, method):
         rounding = 4 * eps * (1 + x.abs().amax(1)) / (1 - net((3,), (3,)).lipschitz)
         assert bool((error <= found.error_bound(layer.net.lipschitz_bound) + rounding).all())
         assert float(error.max()) < {torch.float32: 1e-4, torch.float64: 1e-12}[dtype]
+
+
+@pytest.mark.parametrize("name", ["residual_flow", "impflow"])
+def test_round_trips_under_autocast(name):
+    torch.manual_seed(0)
+    flow = randomize(diffeo.zoo.build(name, (3,), size="tiny", estimator="exact"), scale=2.0).eval()
+    x = torch.randn(50, 3)
+    expected = flow.log_prob(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (flow.decode(flow.encode(x)) - x).abs().max() < 1e-4
+        assert (flow.log_prob(x) - expected).abs().max() < 1e-4
+    assert torch.equal(flow.log_prob(x), expected)
+
+
+def test_a_loop_of_ones_own_needs_no_refresh():
+    torch.manual_seed(0)
+    flow = diffeo.zoo.build("residual_flow", (2,), estimator="exact")
+    x = torch.randn(256, 2) * torch.tensor([1.0, 0.05])
+    flow.initialize(x)
+    optimizer = torch.optim.Adam(flow.parameters(), lr=1e-2)
+    for _ in range(40):
+        optimizer.zero_grad()
+        (-flow.log_prob(x).mean()).backward()
+        optimizer.step()
+    flow.eval()
+    before = flow.log_prob(x)
+    nets = [m for m in flow.modules() if isinstance(m, LipschitzMLP)]
+    assert all(net.lipschitz_bound <= net.lipschitz for net in nets)
+    assert (flow.decode(flow.encode(x)) - x).abs().max() < 1e-4
+    assert torch.equal(flow.log_prob(x), before)
+
+
+def test_a_series_that_is_cut_off_makes_no_bound():
+    """An even number of terms is too low where J has negative eigenvalues only, an odd one where it has positive."""
+    digits = {"levels": 17, "size": "tiny"}
+    kinds = {
+        estimator: diffeo.zoo.build("iresnet", (1, 8, 8), estimator=estimator, **digits).likelihood
+        for estimator in ("series", "geometric", "exact")
+    }
+    assert kinds == {"series": "estimate", "geometric": "bound", "exact": "bound"}
+    flow = diffeo.zoo.build("iresnet", (1, 8, 8), estimator="geometric", **digits)
+    with pytest.raises(InputError, match="importance weighting needs exact log-determinants"):
+        importance_weighted(flow, torch.zeros(2, 1, 8, 8, dtype=torch.long), samples=2)
 
 
 class Decode(torch.nn.Module):

@@ -10,20 +10,22 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.distributions import Independent, Normal
+from torch.distributions import Independent, MultivariateNormal, Normal
 
+from ..data.densities import Density2D
 from ..distributions import DiagonalNormal, Distribution, StandardNormal
 from ..errors import InputError
 
 Concentration = Callable[[Tensor], Tensor]
 """C(r), the mass of a law in its heaviest ball of radius r: [n] to [n]."""
 
-Law = Distribution | torch.distributions.Distribution | Concentration | Tensor
+Law = Distribution | torch.distributions.Distribution | Concentration | Tensor | Density2D
 
 DENSE = 32
 """Entries up to which singular values are those of whole Jacobians, in place of power iteration."""
 
 _CENTRES = 64
+_DRAWN = 20_000
 _GRID, _ZOOMS = 2001, 3
 
 
@@ -32,11 +34,8 @@ def singular_values(f: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, T
     x = x.detach().clone().requires_grad_()
     with torch.enable_grad():
         # The zero term gives maps without a derivative one that is zero.
-        y = f(x).flatten(1) + 0 * x.sum()
-    rows = [
-        torch.autograd.grad(y[:, k].sum(), x, retain_graph=True)[0].flatten(1)
-        for k in range(y.shape[1])
-    ]
+        sums = (f(x).flatten(1) + 0 * x.sum()).sum(0).unbind()
+    rows = [torch.autograd.grad(one, x, retain_graph=True)[0].flatten(1) for one in sums]
     s = torch.linalg.svdvals(torch.stack(rows, 1))
     return s[:, 0], s[:, -1]
 
@@ -61,9 +60,11 @@ def total_variation_bound(
     which is attained for two Gaussians in one dimension. Constants that hold (certified ones) make it a bound; measured
     ones, which are too small, an indication.
 
-    source, target: a Gaussian with the same deviation in all directions (of diffeo or torch.distributions), a function
-    C, or, for the target, examples [n, *event]: the bound, of the first kind alone, then holds with probability
-    `confidence`, by half of them as centres and the band of Dvoretzky, Kiefer, Wolfowitz and Massart on the others.
+    source, target: a Gaussian (of diffeo or torch.distributions), whose C is known where it has the same deviation in
+    all directions, and is bounded by those of the least and of the largest one otherwise; a function C; or, for the
+    target, examples [n, *event] or a density of `diffeo.data`, of which 20,000 are drawn: the bound, of the first kind
+    alone, then holds with probability `confidence`, by half of them as centres and the band of Dvoretzky, Kiefer,
+    Wolfowitz and Massart on the others.
 
     >>> round(
     ...     total_variation_bound(Normal(0.0, 1.0), Normal(0.0, 1.0), lipschitz=0.5), 4
@@ -75,21 +76,24 @@ def total_variation_bound(
     for what, constant in (("lipschitz", lipschitz), ("inverse_lipschitz", inverse_lipschitz)):
         if constant is not None and not constant > 0:
             raise InputError(f"{what} must be positive, got {constant}")
-    base, size, _ = _concentration(source, "source")
+    base_least, base_most, size, _ = _concentration(source, "source")
+    if isinstance(target, Density2D):
+        drawn = torch.Generator().manual_seed(seed)
+        target = target.sample(_DRAWN, generator=drawn, dtype=torch.float64)
     if isinstance(target, Tensor):
         if lipschitz is None:
             return 0.0
         radii, mass = _least_mass(target, size, confidence, seed)
-        found = mass - base(lipschitz * radii).clamp(max=1)
+        found = mass - base_most(lipschitz * radii).clamp(max=1)
         return max(0.0, float(found.max()))
-    heaviest, other, scale = _concentration(target, "target")
+    least, most, other, scale = _concentration(target, "target")
     if size is not None and other is not None and size != other:
         raise InputError(f"source has {size} dimensions, target {other}")
     bounds: list[Callable[[Tensor], Tensor]] = []
     if lipschitz is not None:
-        bounds.append(lambda r: heaviest(r) - base(lipschitz * r))
+        bounds.append(lambda r: least(r) - base_most(lipschitz * r))
     if inverse_lipschitz is not None:
-        bounds.append(lambda r: base(r / inverse_lipschitz) - heaviest(r))
+        bounds.append(lambda r: base_least(r / inverse_lipschitz) - most(r))
     return max([0.0, *(_supremum(f, scale) for f in bounds)])
 
 
@@ -134,12 +138,11 @@ def gaussian_concentration(dimension: int, scale: float = 1.0) -> Concentration:
     return mass
 
 
-def _concentration(law: Law, what: str) -> tuple[Concentration, int | None, float]:
-    """C, the dimension, and a length over which C changes."""
+def _concentration(law: Law, what: str) -> tuple[Concentration, Concentration, int | None, float]:
+    """C from below and from above, the dimension, and a length over which C changes."""
+    scales: Tensor | None = None
     if isinstance(law, StandardNormal):
-        size = math.prod(law.event_shape)
-        return gaussian_concentration(size), size, math.sqrt(size)
-    scales = None
+        scales = torch.ones(math.prod(law.event_shape))
     if isinstance(law, DiagonalNormal) and law.context_shape is None:
         log_scale: Tensor = law.log_scale  # type: ignore[assignment]
         scales = log_scale.detach().exp()
@@ -149,14 +152,20 @@ def _concentration(law: Law, what: str) -> tuple[Concentration, int | None, floa
             scales = inner.scale
     if isinstance(law, Normal) and not law.batch_shape:
         scales = law.scale
-    if scales is not None and bool((scales == scales.flatten()[0]).all()):
-        size, scale = scales.numel(), float(scales.flatten()[0])
-        return gaussian_concentration(size, scale), size, scale * math.sqrt(size)
-    if not isinstance(law, Distribution | torch.distributions.Distribution | Tensor):
-        return law, None, 1.0
+    if isinstance(law, MultivariateNormal) and not law.batch_shape:
+        scales = torch.linalg.svdvals(law.scale_tril)
+    if scales is not None and scales.numel():
+        size, least, most = scales.numel(), float(scales.min()), float(scales.max())
+        # A ball is within the set that the least deviation makes of it, and holds the one of the largest.
+        below, above = (gaussian_concentration(size, s) for s in (most, least))
+        return below, above, size, most * math.sqrt(size)
+    known = Distribution | torch.distributions.Distribution | Tensor | Density2D
+    if callable(law) and not isinstance(law, known):
+        return law, law, None, 1.0
+    more = ", examples or a density of diffeo.data" if what == "target" else ""
     raise InputError(
-        f"{what} must be a Gaussian with one deviation, or a function of radii that gives the mass of the heaviest "
-        f"ball, got {type(law).__name__}"
+        f"{what} must be a Gaussian{more}, or a function of radii that gives the mass of the heaviest ball, got "
+        f"{type(law).__name__}"
     )
 
 

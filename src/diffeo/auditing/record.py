@@ -64,6 +64,14 @@ class Call:
         z, ladj = self.transform(x, *rest)
         return z, ladj
 
+    def map(self, x: Tensor, index: Tensor | None = None) -> Tensor:
+        """The output alone; of an estimated ladj, which may have no second derivatives, nothing is computed."""
+        rest = self.rest if index is None else take(self.rest, index)
+        if self.transform.properties.kind == "estimate" and self.transform.stochastic:
+            rest = (rest[0] if rest else None, self.transform.draw(len(x), center=True, like=x))
+        z: Tensor = self.transform(x, *rest)[0]
+        return z
+
     def inverse(self, z: Tensor, index: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The inverse, in the same way."""
         rest = self.rest if index is None else take(self.rest, index)

@@ -156,7 +156,10 @@ class Audit:
             count = "one warning" if len(warnings) == 1 else f"{len(warnings)} warnings, the first"
             return f"Sound, with {count}: {warnings[0].sentence}"
         back = "every integer comes back exactly" if self.discrete else "data come back to rounding"
+        silent = [layer for layer in self.layers if layer.ladj_error is None]
         against = f", ladj agrees with autograd ({self.ladj_method})" if self.ladj_method else ""
+        if silent:
+            against = f", ladj of {len(silent)} of {len(self.layers)} layers was not compared"
         return f"Sound: {back}{against}, and every log-likelihood is finite."
 
     def to_dict(self) -> dict[str, Any]:

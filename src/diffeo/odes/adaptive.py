@@ -23,8 +23,6 @@ def adaptive_steps(
 
     Raises ConvergenceError where the tolerance is not met, naming `name`.
     """
-    if not len(y):
-        return y
     tableau = OWN[solver.name]
     step = Embedded(tableau, y)
     power = 1 / tableau.order - 0.75 * MEMORY

@@ -27,6 +27,9 @@ def solve(
 
     Raises ConvergenceError where the tolerance is not met, naming `name`.
     """
+    if not len(y):
+        # Nothing, with the graph of what it would take.
+        return y + 0 * f(y.new_full((), start), y)
     if solver.steps is not None:
         return equal_steps(f, y, start, end, OWN[solver.name], solver.steps)
     if solver.name in OWN:
@@ -55,9 +58,6 @@ def by_torchdiffeq(
             f"the solver {solver.name} is one of torchdiffeq, which is not installed: pip install torchdiffeq, or use "
             f"one of {', '.join(OWN)}"
         ) from error
-
-    if not len(y):
-        return y, *beside
 
     def largest(ratio: Any) -> Tensor:
         return norm(ratio[0] if beside else ratio, entries).max()

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .. import zoo
+from ..errors import ConfigError
 from ..evaluation import LOG2
 from ..flow import Flow
 from ..objectives import Loss, Objective, flow_matching
@@ -55,6 +56,13 @@ def loss_function(flow: Flow, settings: TrainingSettings) -> LossFunction:
 def matching_loss(flow: Flow, settings: TrainingSettings) -> Loss | None:
     """The loss of flow matching, where that is the objective: of the settings, or of the model's card."""
     if objective(flow, settings) == "maximum_likelihood":
+        usual = TrainingSettings()
+        for name in ("path", "coupling"):
+            if getattr(settings, name) != getattr(usual, name):
+                raise ConfigError(
+                    f"{name} is of flow matching, and this run is by maximum_likelihood: leave it out, or set "
+                    "objective='flow_matching'"
+                )
         return None
     return flow_matching(flow, path=settings.path, coupling=settings.coupling)
 

@@ -132,6 +132,10 @@ class Transform(Part):
         """Upper bounds on the Lipschitz constants of map and inverse, now, for any one context; None where unknown."""
         return self.properties.lipschitz, self.properties.inverse_lipschitz
 
+    def estimate_bias(self) -> float | None:
+        """Of a drawn ladj: at most how many nats its mean over some dozen draws misses for other reasons than noise."""
+        return None
+
     @property
     def levels(self) -> tuple[Level, ...]:
         """Levels of a multi-scale latent, fine to coarse."""

@@ -160,6 +160,11 @@ class Continuous(Transform):
         count = [0]
         e = noise if self.stochastic and isinstance(noise, Tensor) else None
         adjoint = self.adjoint and torch.is_grad_enabled()
+        finite = None
+        if self.solver.adaptive:
+            # A row that is not finite has no step size: it is solved as zeros, and is NaN.
+            finite = _finite(x, context)
+            x, context = _where_finite(x, finite), _where_finite(context, finite)
         # The adjoint differentiates each evaluation by itself.
         f = _Motion(self, context, e, what, count, None if adjoint else self.field.prepare())
         entries = math.prod(self.event_shape)
@@ -172,6 +177,8 @@ class Continuous(Transform):
                 )
             else:
                 y = solve(f, y, start, end, self.solver, entries=entries, name=self.name)
+        if finite is not None:
+            y = torch.where(finite[:, None], y, torch.full_like(y, math.nan))
         return y[:, :entries].reshape(x.shape), y[:, entries:], count[0]
 
     def _values(
@@ -221,6 +228,10 @@ class Continuous(Transform):
             return draw(shape, like, generator)
         signs = draw(shape, like, generator, normal=False) < 0.5
         return signs.to(like.dtype) * 2 - 1
+
+    def estimate_bias(self) -> float | None:
+        """Of fixed steps nothing is known."""
+        return 1e3 * (self.solver.rtol + self.solver.atol) if self.solver.adaptive else None
 
     def config(self) -> dict[str, Any]:
         return {
@@ -302,6 +313,23 @@ def _tensors(context: Context) -> list[Tensor]:
     if context is None:
         return []
     return list(context.values()) if isinstance(context, dict) else [context]
+
+
+def _finite(x: Tensor, context: Context) -> Tensor:
+    """Which rows are finite, in what they are and in what is given of them."""
+    found = x.flatten(1).isfinite().all(1)
+    for t in _tensors(context):
+        found = found & t.flatten(1).isfinite().all(1)
+    return found
+
+
+def _where_finite(given: Any, finite: Tensor) -> Any:
+    """A tensor, or some, with zeros in the other rows."""
+    if isinstance(given, dict):
+        return {k: _where_finite(t, finite) for k, t in given.items()}
+    if given is None:
+        return None
+    return torch.where(finite.reshape(-1, *[1] * (given.ndim - 1)), given, torch.zeros_like(given))
 
 
 def _full_precision(x: Tensor) -> AbstractContextManager[Any]:

@@ -22,7 +22,7 @@ from ..nets.convex import InputConvex
 from ..noise import draw
 from ..parts import register
 from .base import Bounds, Context, Noise, Transform, rows_of
-from .convex_inverse import STEPS, direct_newton, find, implicit_step
+from .convex_inverse import STEPS, FirstOnly, direct_newton, find, implicit_step
 
 EXACT = 100
 """Entries up to which the Hessian is made as a matrix, where nothing else is asked for."""
@@ -165,6 +165,8 @@ class ConvexPotential(Transform):
         if not torch.is_grad_enabled():
             return value
         pairing = (found.x * product(v)).sum(-1).mean(1)
+        if not (torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()):
+            pairing = FirstOnly.apply(pairing)  # type: ignore[no-untyped-call]
         return value + (pairing - pairing.detach())
 
     def inverse(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import ConvergenceError
+from ..errors import ConvergenceError, DirectionError
 from ..krylov import Product, conjugate_gradients
 
 At = Callable[..., tuple[Tensor, Callable[[], Tensor], Product]]
@@ -117,6 +117,28 @@ def implicit_step(at: At, x: Tensor, y: Tensor) -> Tensor:
     return out
 
 
+def first_only() -> None:
+    """Raises DirectionError in a backward pass that is itself recorded."""
+    if torch.is_grad_enabled():
+        raise DirectionError(
+            "an estimate of log|det|, and the inverse beside it, have first derivatives only: for second ones use "
+            'estimator="exact"'
+        )
+
+
+class FirstOnly(torch.autograd.Function):
+    """Its argument."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        first_only()
+        return grad
+
+
 class _Solve(torch.autograd.Function):
     """H^-1 r of r = 0."""
 
@@ -127,4 +149,5 @@ class _Solve(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        first_only()
         return conjugate_gradients(ctx.product, grad[:, None]).x[:, 0], None

@@ -18,9 +18,9 @@ from ..fixed_points import Method, fixed_point
 from ..nets.lipschitz import LipschitzNet
 from ..parts import register
 from ..properties import Properties
-from .base import Context, Noise, Transform
+from .base import Bounds, Context, Noise, Transform
 from .logdet import LogDet, Roulette
-from .residual import Net, contraction
+from .residual import Net, contraction, method_of
 
 
 @register
@@ -55,13 +55,14 @@ class Implicit(Transform):
         self.net_x = contraction(net_x, self)
         self.net_z = contraction(net_x if net_z is None else net_z, self)
         self.estimator = Roulette() if estimator is None else copy.deepcopy(estimator)
-        self.method: Method = method
+        self.method = method_of(method, self)
         up, down = self.net_x.lipschitz, self.net_z.lipschitz
         size = math.prod(self.event_shape)
         biases = dict.fromkeys(self.estimator.bias(constant, size) for constant in (up, down))
         known = self.net_x.norm == self.net_z.norm == 2
         self.properties = Properties(
             kind=self.estimator.kind,
+            overestimates=self.estimator.overestimates,
             bias=" and ".join(biases),
             lipschitz=(1 + up) / (1 - down) if known else None,
             inverse_lipschitz=(1 + down) / (1 - up) if known else None,
@@ -124,6 +125,17 @@ class Implicit(Transform):
 
         constant = net.lipschitz
         return fixed_point(step, right, name=self.name, method=self.method, lipschitz=constant)
+
+    def lipschitz_bounds(self) -> Bounds:
+        if not self.net_x.norm == self.net_z.norm == 2:
+            return super().lipschitz_bounds()
+        up, down = self.net_x.lipschitz_bound, self.net_z.lipschitz_bound
+        first = (1 + up) / (1 - down) if down < 1 else None
+        return first, (1 + down) / (1 - up) if up < 1 else None
+
+    def estimate_bias(self) -> float:
+        size = math.prod(self.event_shape)
+        return sum(self.estimator.unseen(g.lipschitz, size) for g in (self.net_x, self.net_z))
 
     @torch.no_grad()
     def initialize(self, x: Tensor, context: Context = None) -> Tensor:

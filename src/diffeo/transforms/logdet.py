@@ -29,6 +29,7 @@ class LogDet(Part):
     """How log|det(I + J)| is found: `y, ladj = logdet(net, x, context, noise)`, y = g(x), ladj [batch]."""
 
     kind: Kind = "estimate"
+    overestimates = False
 
     @property
     def stochastic(self) -> bool:
@@ -38,6 +39,10 @@ class LogDet(Part):
     def bias(self, lipschitz: float, size: int) -> str:
         """What is known of E ladj - log|det|, for an event of `size` entries; `none` if it is zero."""
         return "none"
+
+    def unseen(self, lipschitz: float, size: int) -> float:
+        """At most how many nats are missing from what some dozen draws hold of the series."""
+        return 0.0
 
     def draw(
         self, n: int, event_shape: Shape, *, generator: torch.Generator | None = None, like: Tensor
@@ -111,6 +116,9 @@ class _Series(LogDet):
         assert isinstance(probes, Tensor)
         assert isinstance(weights, Tensor)
         probes, weights = probes.to(x), weights.to(x)
+        if not weights.shape[1]:
+            # No estimate: the map alone, with derivatives of every order.
+            return net(x, context), x.new_zeros(len(x))
         if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
             return self._traced(net, x, context, probes, weights)
         # Examples with many terms first: those that go on are always the first ones.
@@ -143,6 +151,12 @@ class _Series(LogDet):
         return y, value.detach() + slope - slope.detach()
 
 
+def remainder(lipschitz: float, size: int, terms: int) -> float:
+    """size sum_{k > terms} L^k / k, in nats: what the terms beyond can be, of a Jacobian of norm L < 1."""
+    known = sum(lipschitz**k / k for k in range(1, terms + 1))
+    return size * max(0.0, -math.log1p(-lipschitz) - known)
+
+
 @register
 class PowerSeries(_Series):
     """The first `terms` terms of the series, as i-ResNet has it: biased by at most d sum_{k > terms} L^k / k.
@@ -151,6 +165,7 @@ class PowerSeries(_Series):
     """
 
     includes_last = False
+    overestimates = True
 
     def __init__(self, terms: int = 5, probes: int = 1) -> None:
         super().__init__(probes)
@@ -160,8 +175,10 @@ class PowerSeries(_Series):
 
     def remainder(self, lipschitz: float, size: int) -> float:
         """The bound on the bias, in nats."""
-        known = sum(lipschitz**k / k for k in range(1, self.terms + 1))
-        return size * (-math.log1p(-lipschitz) - known)
+        return remainder(lipschitz, size, self.terms)
+
+    def unseen(self, lipschitz: float, size: int) -> float:
+        return self.remainder(lipschitz, size)
 
     def bias(self, lipschitz: float, size: int) -> str:
         return (
@@ -182,6 +199,7 @@ Law = Literal["geometric", "poisson"]
 @register
 class Roulette(_Series):
     """`exact_terms` terms, and then T more, T random, the j-th divided by P(T >= j): unbiased, value and gradient.
+
 
     law: of T, for each example: geometric, P(T >= j) = (1 - rate)^(j-1), or poisson with mean `rate`. eval_terms: exact
     terms of what a model draws in eval mode, whose variance is then small. The variance is finite where L^(2k) falls
@@ -213,7 +231,7 @@ class Roulette(_Series):
         self.eval_terms = eval_terms
 
     def survival(self, least: float = 1e-14) -> list[float]:
-        """P(T >= j) for j = 1, 2, ..., down to `least`."""
+        """P(T >= j) for j = 1, 2, ..., down to `least`: what is less likely is not drawn."""
         out: list[float] = []
         if self.law == "geometric":
             while (tail := (1 - self.rate) ** len(out)) >= least:
@@ -229,6 +247,11 @@ class Roulette(_Series):
             tail += m
             out.append(tail)
         return [s for s in reversed(out) if s >= least]
+
+    def unseen(self, lipschitz: float, size: int) -> float:
+        exact = self.exact_terms if self.training else self.eval_terms
+        likely = sum(1 for s in self.survival() if s > 0.01)
+        return remainder(lipschitz, size, exact + likely)
 
     def weights(self, n: int, generator: torch.Generator | None, like: Tensor) -> Tensor:
         survival = torch.tensor(self.survival(), dtype=torch.float64, device=like.device)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -20,10 +20,18 @@ from ..nets import make_net
 from ..nets.lipschitz import LipschitzNet
 from ..parts import register
 from ..properties import Properties
-from .base import Context, Noise, Transform
+from .base import Bounds, Context, Noise, Transform
 from .logdet import LogDet, Roulette
 
 Net = LipschitzNet | Callable[..., nn.Module]
+
+
+def method_of(method: Method, owner: Transform) -> Method:
+    """Raises ConfigError for one that is not known."""
+    if method not in get_args(Method):
+        known = ", ".join(get_args(Method))
+        raise ConfigError(f"{owner.name}: method must be one of {known}, got {method!r}")
+    return method
 
 
 def contraction(net: Net, owner: Transform) -> LipschitzNet:
@@ -68,10 +76,11 @@ class Residual(Transform):
         self.net = made = contraction(net, self)
         # Of its own, as every other part of it.
         self.estimator = Roulette() if estimator is None else copy.deepcopy(estimator)
-        self.method: Method = method
+        self.method = method_of(method, self)
         ours, two = made.lipschitz, made.norm == 2
         self.properties = Properties(
             kind=self.estimator.kind,
+            overestimates=self.estimator.overestimates,
             bias=self.estimator.bias(ours, math.prod(self.event_shape)),
             lipschitz=1 + ours if two else None,
             inverse_lipschitz=1 / (1 - ours) if two else None,
@@ -103,8 +112,10 @@ class Residual(Transform):
     ) -> tuple[Tensor, Tensor]:
         if self.stochastic and noise is None:
             noise = self.draw(len(x), like=x)
-        y, ladj = self.estimator(self.net, x, context, noise)
-        return x + y.to(x.dtype), ladj.to(x.dtype)
+        # g is the flow's own arithmetic, and the inverse needs its every digit: full precision under autocast.
+        with torch.autocast(x.device.type, enabled=False):
+            y, ladj = self.estimator(self.net, x, context, noise)
+        return x + y, ladj
 
     def inverse(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         constant = self.net.lipschitz
@@ -112,7 +123,8 @@ class Residual(Transform):
         x = fixed_point(step, z, name=self.name, method=self.method, lipschitz=constant)
         if self.stochastic:
             return x, torch.full_like(z.flatten(1)[:, :1].sum(1), math.nan)
-        return x, -self.estimator(self.net, x, context)[1].to(z.dtype)
+        with torch.autocast(z.device.type, enabled=False):
+            return x, -self.estimator(self.net, x, context)[1]
 
     def preimage(self, z: Tensor, context: Context = None) -> Solution:
         """x with residual and steps of every example; `.error_bound(L)` bounds the error. No gradients."""
@@ -120,7 +132,16 @@ class Residual(Transform):
 
     def _step(self, z: Tensor, context: Context) -> Callable[[Tensor], Tensor]:
         g = self.net.at(context)
-        return lambda x: z - g(x).to(z.dtype)
+        return lambda x: z - g(x)
+
+    def lipschitz_bounds(self) -> Bounds:
+        if self.net.norm != 2:
+            return super().lipschitz_bounds()
+        bound = self.net.lipschitz_bound
+        return 1 + bound, 1 / (1 - bound) if bound < 1 else None
+
+    def estimate_bias(self) -> float:
+        return self.estimator.unseen(self.net.lipschitz, math.prod(self.event_shape))
 
     @torch.no_grad()
     def initialize(self, x: Tensor, context: Context = None) -> Tensor:
