@@ -132,6 +132,25 @@ def test_mixed_norms_keep_a_network_below_its_constant(norm):
         assert net.lipschitz_bound <= net.lipschitz * (1 + 1e-9)
 
 
+@pytest.mark.parametrize("norm", [1.0, 3.0, math.inf, [2.0, 3.0, 1.5, 2.0], "learned"])
+def test_convolutions_take_other_norms(norm):
+    net = LipschitzConvNet((1, 4, 4), (1, 4, 4), width=2, norm=norm).double()
+    net = randomize(net, 0, scale=8.0)
+    refresh(net)
+    assert net.lipschitz_bound <= net.lipschitz * (1 + 1e-9)
+    p = (
+        float(net.exponents(0))
+        if norm == "learned"
+        else norm[0]
+        if norm == [2, 3, 1.5, 2]
+        else norm
+    )
+    a, b = torch.randn(2, 200, 1, 4, 4, dtype=torch.float64)
+    with torch.no_grad():
+        moved, apart = (t.flatten(1).norm(p, dim=1) for t in (net(a) - net(b), a - b))
+    assert 0.001 < float((moved / apart).max()) <= net.lipschitz
+
+
 def test_a_lesser_singular_vector_is_left():
     """An exact one, which power iteration would keep, and which training that leaves the blocks apart comes to."""
     layer = LipschitzLinear(2, 2, 0.9)

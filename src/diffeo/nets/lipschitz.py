@@ -72,6 +72,14 @@ class LipschitzNet(Conditioner):
             if isinstance(a, Operator) and type(b) is LipSwish and isinstance(c, Operator)
         ]
 
+    def _measure(self, given: Norms, learned: Exponents | None, spaces: list[Any]) -> None:
+        """The norms of the spaces between the layers."""
+        self.norm_given = given
+        # Operators know their spaces by reference, so that the exponents are parameters of the network alone.
+        self.exponents = learned
+        first = spaces[0]
+        self.norm = first if isinstance(first, float) else None
+
     @property
     def lipschitz(self) -> float:
         """The constant that the layers are kept at."""
@@ -189,10 +197,7 @@ class LipschitzMLP(LipschitzNet):
         preactivation: bool = False,
         norm: Norms = 2.0,
     ) -> None:
-        more = growth(activation)
-        learned, spaces = _spaces(norm, len(hidden) + 2)
-        if more > 1 and any(p != 2 for p in spaces):
-            raise ConfigError("clipswish has a bound in the 2-norm only: norm must be 2")
+        more, learned, spaces = _spaces(norm, len(hidden) + 2, activation)
         layers: list[LipschitzLayer] = []
         width = math.prod(in_shape)
         for i, n in enumerate((*hidden, math.prod(out_shape))):
@@ -206,11 +211,7 @@ class LipschitzMLP(LipschitzNet):
         self.activation = activation
         self.coeff = coeff
         self.preactivation = preactivation
-        self.norm_given = norm
-        # Operators know their spaces by reference, so that the exponents are parameters of the network alone.
-        self.exponents = learned
-        first = spaces[0]
-        self.norm = first if isinstance(first, float) else None
+        self._measure(norm, learned, spaces)
 
     def config(self) -> dict[str, Any]:
         return super().config() | {
@@ -226,7 +227,8 @@ class LipschitzMLP(LipschitzNet):
 class LipschitzConvNet(LipschitzNet):
     """[act,] conv, act, conv, ..., conv on images [C, H, W], the norm of every convolution at most `coeff`.
 
-    width: inner feature maps. kernels: one for each convolution. activation, preactivation: as in LipschitzMLP.
+    width: inner feature maps. kernels: one for each convolution. activation, preactivation, norm: as in LipschitzMLP,
+    of all entries of an image.
     """
 
     def __init__(
@@ -240,16 +242,17 @@ class LipschitzConvNet(LipschitzNet):
         activation: str = "lipswish",
         coeff: float = 0.9,
         preactivation: bool = False,
+        norm: Norms = 2.0,
     ) -> None:
         channels, *size = _images(in_shape, out_shape, type(self).__name__)
-        more = growth(activation)
+        more, learned, spaces = _spaces(norm, len(kernels) + 1, activation)
         widths = (width,) * (len(kernels) - 1) + (out_shape[0],)
         layers: list[LipschitzLayer] = []
         for i, (n, kernel) in enumerate(zip(widths, kernels, strict=True)):
             if i or preactivation:
                 layers.append(ACTIVATIONS[activation]())
                 channels *= more
-            layers.append(LipschitzConv2d((channels, *size), n, kernel, coeff))
+            layers.append(LipschitzConv2d((channels, *size), n, kernel, coeff, *spaces[i : i + 2]))
             channels = n
         super().__init__(in_shape, out_shape, context_shape, layers, widths[0])
         self.width = width
@@ -257,6 +260,7 @@ class LipschitzConvNet(LipschitzNet):
         self.activation = activation
         self.coeff = coeff
         self.preactivation = preactivation
+        self._measure(norm, learned, spaces)
 
     def config(self) -> dict[str, Any]:
         return super().config() | {
@@ -265,6 +269,7 @@ class LipschitzConvNet(LipschitzNet):
             "activation": self.activation,
             "coeff": self.coeff,
             "preactivation": self.preactivation,
+            "norm": self.norm_given,
         }
 
 
@@ -347,16 +352,19 @@ def _images(in_shape: Sequence[int], out_shape: Sequence[int], owner: str) -> Sh
     return tuple(in_shape)
 
 
-def _spaces(norm: Norms, count: int) -> tuple[Exponents | None, list[Any]]:
-    """p of every space: a number, or its place among learned ones."""
+def _spaces(norm: Norms, count: int, activation: str) -> tuple[int, Exponents | None, list[Any]]:
+    """By how much an activation multiplies the width, and p of every space: a number, or its place among learned."""
+    more = growth(activation)
+    if more > 1 and norm != 2:
+        raise ConfigError(f"{activation} has a bound in the 2-norm only: norm must be 2")
     if isinstance(norm, str):
         if norm != "learned":
             raise ConfigError(f"norm must be numbers or 'learned', got {norm!r}")
         learned = Exponents(count - 1)
-        return learned, [(learned, i % (count - 1)) for i in range(count)]
+        return more, learned, [(learned, i % (count - 1)) for i in range(count)]
     given = [float(norm)] * count if isinstance(norm, int | float) else [float(p) for p in norm]
     if len(given) != count or given[0] != given[-1]:
         raise ConfigError(
             f"norm needs {count} numbers for these layers, the first and the last the same, got {given}"
         )
-    return None, list(given)
+    return more, None, list(given)

@@ -334,8 +334,8 @@ class LipschitzConv2d(Operator):
         self.stride, self.padding = stride, kernel // 2
         self.weight = nn.Parameter(torch.empty(out_channels, channels, kernel, kernel))
         self.bias = nn.Parameter(torch.empty(out_channels))
-        # Pixel by pixel, it is a matrix: one pixel tells its norm.
-        size = [1, 1] if kernel == stride == 1 else size
+        # Pixel by pixel, it is a matrix: one pixel tells its 2-norm.
+        size = [1, 1] if kernel == stride == 1 and self.euclidean else size
         reduced = [(n - 1) // stride + 1 for n in size]
         self._start(channels * kernel**2, (channels, *size), (out_channels, *reduced))
 

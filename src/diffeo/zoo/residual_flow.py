@@ -6,7 +6,7 @@ Chen, Behrmann, Duvenaud, Jacobsen. Residual Flows for Invertible Generative Mod
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from ..distributions import StandardNormal
 from ..flow import Flow
@@ -66,6 +66,7 @@ def residual_flow(
     end_blocks: int = 2,
     end_hidden: tuple[int, ...] = (64, 64),
     activation: str = "lipswish",
+    norm: float | Literal["learned"] = 2.0,
     coeff: float = 0.9,
     image_coeff: float = 0.98,
     squeeze_first: bool = True,
@@ -83,11 +84,12 @@ def residual_flow(
     Vectors: `depth` blocks, g with `hidden` widths and norms of at most `coeff`. Images [C, H, W]: for each scale a
     squeeze, at the first one with `squeeze_first`, and blocks[i] blocks with g of 3x3, 1x1 and 3x3 convolutions,
     `width` feature maps and norms of at most `image_coeff`; then `end_blocks` blocks of `end_hidden` widths on all
-    latents. activation: lipswish, elu or clipswish. estimator: geometric or poisson, the law of the random number of
-    terms after `exact_terms` exact ones, of which there are `eval_terms` outside training; series, of `terms` terms;
-    exact, for few entries. context: moves the first layer of every g. levels, alpha, standardize, dequantization: see
-    realnvp; the paper's alpha is 0.05, and 1e-6 on MNIST.
+    latents. activation: lipswish, elu or clipswish. norm: p of the norms, or learned (see LipschitzMLP). estimator:
+    geometric or poisson, the law of the random number of terms after `exact_terms` exact ones, of which there are
+    `eval_terms` outside training; series, of `terms` terms; exact, for few entries. context: moves the first layer of
+    every g. levels, alpha, standardize, dequantization: see realnvp; the paper's alpha is 0.05, and 1e-6 on MNIST.
     """
+    dense = partial(LipschitzMLP, activation=activation, norm=norm)
     chain = residual_stack(
         event_shape,
         preprocessing(
@@ -101,18 +103,14 @@ def residual_flow(
         estimator=estimator_of(
             estimator, terms=terms, exact_terms=exact_terms, eval_terms=eval_terms
         ),
-        dense=partial(LipschitzMLP, hidden=tuple(hidden), activation=activation, coeff=coeff),
+        dense=partial(dense, hidden=tuple(hidden), coeff=coeff),
         depth=depth,
-        conv=partial(LipschitzConvNet, width=width, activation=activation, coeff=image_coeff),
+        conv=partial(
+            LipschitzConvNet, width=width, activation=activation, coeff=image_coeff, norm=norm
+        ),
         blocks=tuple(blocks),
         squeeze_first=squeeze_first,
-        end=partial(
-            LipschitzMLP,
-            hidden=tuple(end_hidden),
-            activation=activation,
-            coeff=image_coeff,
-            preactivation=True,
-        ),
+        end=partial(dense, hidden=tuple(end_hidden), coeff=image_coeff, preactivation=True),
         end_blocks=end_blocks,
         context_shape=context_shape,
     )
