@@ -176,7 +176,7 @@ def test_declared_bias_and_kind() -> None:
     assert t.properties.kind == "estimate"
     assert "power series of 3 terms" in t.properties.bias
     assert _made(2).properties.kind == "exact"
-    assert _made(2).properties.bias == "none"
+    assert _made(2).properties.bias == "fixed points to 32 roundings of the dtype"
 
 
 def test_a_stale_constant_is_an_error_that_names_the_layer() -> None:

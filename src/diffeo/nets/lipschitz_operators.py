@@ -9,7 +9,6 @@ arXiv:1804.04368; Behrmann et al., Invertible residual networks, 2019, arXiv:181
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 from ..errors import ConfigError
 from ..parts import REFRESH_TOLERANCE, TRAINING_TOLERANCE
 from .lipschitz_layers import SWISH, LipschitzLayer, Prepared, Slope
-from .norms import dual, induced_bound, length, norm_along, unit
+from .norms import dual, induced_bound, length, unit
 from .singular import MORE, probe, search
 
 TOLERANCE = TRAINING_TOLERANCE
@@ -50,9 +49,8 @@ class Operator(LipschitzLayer):
 
     The norm is exact for p = 1, the largest q-norm of a column, and for q = inf, the largest p*-norm of a row, where
     1/p + 1/p* = 1; of a convolution with a stride or few pixels no column need be whole, and it is an upper bound. For
-    p = q = 2 it is the greatest singular value, by conjugate gradients. Otherwise its slope is that of the power
-    iteration v <- J_p*(W^T u), u <- J_q(W v), J_p(a) = sign(a) |a|^(p-1) / ||a||_p^(p-1), which can end at a local
-    maximum; so its value is brought up to `induced_bound` at every refresh.
+    p = q = 2 it is the greatest singular value, by conjugate gradients. Between these it is `induced_bound`: a power
+    iteration would find a local maximum of ||W x||_q / ||x||_p only.
     """
 
     weight: nn.Parameter
@@ -60,7 +58,6 @@ class Operator(LipschitzLayer):
     u: Tensor
     v: Tensor
     beside: Tensor
-    slack: Tensor
 
     def __init__(self, coeff: float, p: Exponent, q: Exponent) -> None:
         super().__init__()
@@ -72,6 +69,7 @@ class Operator(LipschitzLayer):
         self.lipschitz = self.coeff = coeff
         self.p, self.q = p, q
         self.euclidean = p == q == 2
+        self.spectral = p != 1 and q != math.inf
         self._seen: tuple[int, ...] = ()
         self._reached = math.inf
 
@@ -79,12 +77,9 @@ class Operator(LipschitzLayer):
         bound = 1 / math.sqrt(max(fan_in, 1))
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
         nn.init.uniform_(self.bias, -bound, bound)
-        self.register_buffer("u", unit(torch.randn(1, *out), 2.0)[0])
-        self.register_buffer("v", unit(torch.randn(1, *into), 2.0)[0])
-        if self.euclidean:
-            self.register_buffer("beside", torch.zeros(into), persistent=False)
-        elif self.p != 1 and self.q != math.inf:
-            self.register_buffer("slack", torch.ones(()))
+        self.register_buffer("u", unit(torch.randn(1, *out))[0])
+        self.register_buffer("v", unit(torch.randn(1, *into))[0])
+        self.register_buffer("beside", torch.zeros(into), persistent=False)
         if not self.weight.is_meta:
             self.refresh(TRAINING_TOLERANCE)
 
@@ -106,19 +101,24 @@ class Operator(LipschitzLayer):
 
     def sigma(self) -> Tensor:
         """The norm of W before scaling, as far as it is known: a differentiable function of W, p and q."""
+        if self.spectral:
+            two = torch.dot(self.u.flatten(), self._image(self.v, self.weight).flatten())
+            return self._bound(two, self.weight)
+        return self._bound(None, self.weight)
+
+    def _bound(self, two: Tensor | None, weight: Tensor) -> Tensor:
+        """The norm of W, or an upper bound, from its 2-norm."""
+        if two is not None and self.euclidean:
+            return two
         p, q = self._norms()
+        columns, rows = self._columns(weight), weight.flatten(1)
         # Learned norms are neither: no branch on a tensor.
         if not isinstance(p, Tensor) and p == 1:
-            return norm_along(self._columns(self.weight), q, 1).amax()
+            return _longest(columns, q)
         if not isinstance(q, Tensor) and q == math.inf:
-            return norm_along(self.weight.flatten(1), dual(p), 1).amax()
-        found = torch.dot(self.u.flatten(), self._image(self.v, self.weight).flatten())
-        if isinstance(p, Tensor) or isinstance(q, Tensor):
-            # Where u and v maximize, this is also the derivative of the maximum by p and q.
-            found = found / (
-                norm_along(self.v.flatten(), p, 0) * norm_along(self.u.flatten(), dual(q), 0)
-            )
-        return found if self.euclidean else self.slack * found
+            return _longest(rows, dual(p))
+        assert two is not None
+        return induced_bound(p, q, two, columns, rows, (self.v.numel(), self.u.numel()))
 
     def effective(self, scale: Tensor | None = None) -> Tensor:
         """The weight that forward multiplies with, times `scale`."""
@@ -146,55 +146,40 @@ class Operator(LipschitzLayer):
         self.refresh_together([self], tolerance)
 
     def alike(self) -> Any:
-        p, q = (float(n) for n in self._norms())
         w = self.weight
-        return (
-            type(self),
-            w.shape,
-            self.u.shape,
-            self.v.shape,
-            self.euclidean,
-            p,
-            q,
-            w.dtype,
-            w.device,
-        )
+        return type(self), w.shape, self.u.shape, self.v.shape, self.spectral, w.dtype, w.device
 
     def stale(self, tolerance: float) -> bool:
         """Whether weights changed since the last refresh to this tolerance, as far as their versions say."""
         return self._fingerprint() != self._seen or self._reached > tolerance
 
-    def _fingerprint(self) -> tuple[int, ...]:
-        learned = [p[0].raw for p in (self.p, self.q) if isinstance(p, tuple)]
-        found = [
-            (t.data_ptr(), -1 if t.is_inference() else t._version) for t in (self.weight, *learned)
-        ]
-        return tuple(itertools.chain.from_iterable(found))
+    def _fingerprint(self) -> tuple[int, int]:
+        w = self.weight
+        return w.data_ptr(), -1 if w.is_inference() else w._version
 
     @staticmethod
     @torch.no_grad()
     def refresh_together(parts: Sequence[Any], tolerance: float) -> None:
         one = parts[0]
-        p, q = (float(n) for n in one._norms())
-        if p != 1 and q != math.inf:
+        if one.spectral:
             # The error of a product would be that of the rounding.
             with torch.autocast(one.weight.device.type, enabled=False):
-                one._follow(parts, p, q, tolerance)
+                one._follow(parts, tolerance)
         for o in parts:
             o._seen, o._reached = o._fingerprint(), tolerance
 
-    def _follow(self, parts: Sequence[Any], p: float, q: float, tolerance: float) -> None:
+    def _follow(self, parts: Sequence[Any], tolerance: float) -> None:
         """u and v of parts that are alike, to the present weights."""
         w, u, v = (torch.stack([getattr(o, name) for o in parts]) for name in ("weight", "u", "v"))
-        new = unit(self._back(u, w), dual(p))
-        image = unit(self._image(new, w), q)
-        # Averages of vectors of length 1 are shorter.
-        going = (length(v, p) - 1).abs() > TOLERANCE / 10
-        going = going | ((length(u, dual(q)) - 1).abs() > TOLERANCE / 10)
+        new = unit(self._back(u, w))
+        image = unit(self._image(new, w))
+        going = torch.zeros(len(w), dtype=torch.bool, device=w.device)
         for a, b in ((new, v), (image, u)):
+            # Averages of vectors of length 1 are shorter.
+            going = going | ((length(b) - 1).abs() > TOLERANCE / 10)
             # What is at rest is so in another precision too.
-            going = going | ~(length(a - b, 2.0) <= 2 * tolerance * length(b, 2.0))
-        lost = ~(length(new, 2.0) > 0)
+            going = going | ~(length(a - b) <= 2 * tolerance * length(b))
+        lost = ~(length(new) > 0)
         changed = torch.tensor([o.stale(tolerance) for o in parts], device=w.device)
         rows = (going | lost | changed).nonzero()[:, 0].tolist()
         if not rows:
@@ -202,27 +187,19 @@ class Operator(LipschitzLayer):
         parts, w, u, v, new = [parts[i] for i in rows], *(t[rows] for t in (w, u, v, new))
         going, lost = (going | lost)[rows], lost[rows]
         # The vectors do not depend on the scale, which could be out of the range of squares.
-        w = w / _over(length(w, math.inf).clamp(min=torch.finfo(w.dtype).tiny), w)
+        w = w / _over(w.flatten(1).abs().amax(1).clamp(min=torch.finfo(w.dtype).tiny), w)
         # Nothing of u is left, though the map need not be zero.
-        start = torch.where(_over(lost, v), unit(probe(v), dual(p)), new)
-        if self.euclidean:
-            beside = torch.stack([o.beside for o in parts])
-            found, beside = self._search(start, beside, w, tolerance)
-            torch._foreach_copy_([o.beside for o in parts], beside.unbind())
-        else:
-            found = self._powers(start, w, p, q, tolerance)
+        start = torch.where(_over(lost, v), unit(probe(v)), new)
+        beside = torch.stack([o.beside for o in parts])
+        found, beside = self._search(start, beside, w, tolerance)
         if not bool(going.all()):
             # What is at rest stays, bit for bit, unless it is at a lesser vector.
-            before, after = (length(self._image(a, w), q) / length(a, p) for a in (v, found))
+            before, after = (length(self._image(a, w)) / length(a) for a in (v, found))
             going = going | (after > (1 + MORE) * before)
         v = torch.where(_over(going, v), found, v)
-        u = torch.where(_over(going, u), unit(self._image(v, w), q), u)
-        torch._foreach_copy_([o.u for o in parts], u.unbind())
-        torch._foreach_copy_([o.v for o in parts], v.unbind())
-        for o in () if self.euclidean else parts:
-            # What the iteration finds may be a local maximum.
-            o.slack.fill_(1.0)
-            o.slack.fill_(max(1.0, o.bound(o.weight.double()) / max(float(o.sigma()), 1e-300)))
+        u = torch.where(_over(going, u), unit(self._image(v, w)), u)
+        for name, values in (("u", u), ("v", v), ("beside", beside)):
+            torch._foreach_copy_([getattr(o, name) for o in parts], values.unbind())
 
     def _search(
         self, v: Tensor, beside: Tensor, weight: Tensor, tolerance: float
@@ -240,28 +217,11 @@ class Operator(LipschitzLayer):
         )
         return found.reshape(into), beside.reshape(into)
 
-    def _powers(self, v: Tensor, weight: Tensor, p: float, q: float, tolerance: float) -> Tensor:
-        """The power iteration from v, for a leading axis of both."""
-        for _ in range(MAX_STEPS):
-            new = unit(self._back(unit(self._image(v, weight), q), weight), dual(p))
-            going = length(new - v, 2.0) > tolerance * length(v, 2.0)
-            if not bool(going.any()):
-                break
-            v = torch.where(_over(going, v), new, v)
-        return v
-
     @torch.no_grad()
     def certified(self) -> float:
-        return self.bound(self.effective().double())
-
-    def bound(self, weight: Tensor) -> float:
-        """An upper bound on the norm of W, float64."""
-        found = self._spectral(weight)
-        if self.euclidean:
-            return found
-        p, q = (float(n) for n in self._norms())
-        sizes = self.v.numel(), self.u.numel()
-        return induced_bound(p, q, found, self._columns(weight), weight.flatten(1), sizes)
+        w = self.effective().double()
+        two = w.new_tensor(self._spectral(w)) if self.spectral else None
+        return float(self._bound(two, w))
 
     def _spectral(self, weight: Tensor) -> float:
         """An upper bound on the 2-norm of the operator."""
@@ -416,3 +376,8 @@ def _exponent(p: Exponent) -> Any:
 def _over(a: Tensor, like: Tensor) -> Tensor:
     """a [maps], to be broadcast over `like` [maps, ...]."""
     return a.reshape(-1, *[1] * (like.ndim - 1))
+
+
+def _longest(rows: Tensor, p: Any) -> Tensor:
+    out: Tensor = torch.linalg.vector_norm(rows, p, dim=1).amax()
+    return out

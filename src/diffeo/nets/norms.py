@@ -1,4 +1,4 @@
-"""p-norms of vectors, their duals, and bounds between induced norms."""
+"""Norms of vectors, and a bound on those that they induce of matrices."""
 
 from __future__ import annotations
 
@@ -8,79 +8,65 @@ from typing import Any
 import torch
 from torch import Tensor
 
+MOST = 100.0
+"""An exponent from which on a norm is taken as this one, which is larger."""
 
-def dual(p: Any) -> Any:
+
+def dual(p: float) -> float:
     """p* with 1/p + 1/p* = 1."""
-    if isinstance(p, Tensor):
-        return p / (p - 1)
     return math.inf if p == 1 else 1.0 if p == math.inf else p / (p - 1)
 
 
-def norm_along(a: Tensor, p: Any, dim: int) -> Tensor:
-    """(sum |a_i|^p)^(1/p) along an axis; p may be a tensor."""
-    if not isinstance(p, Tensor):
-        out: Tensor = torch.linalg.vector_norm(a, p, dim=dim)
-        return out
-    # |a|^p has no gradient by p at 0.
-    safe = torch.where(a == 0, torch.ones_like(a), a.abs())
-    powers = torch.where(a == 0, torch.zeros_like(a), safe**p)
-    return powers.sum(dim) ** (1 / p)
-
-
-def length(a: Tensor, p: float) -> Tensor:
-    """The norm of every a[i]."""
-    out: Tensor = torch.linalg.vector_norm(a.flatten(1), p, dim=1)
+def length(a: Tensor) -> Tensor:
+    """The 2-norm of every a[i]."""
+    out: Tensor = torch.linalg.vector_norm(a.flatten(1), dim=1)
     return out
 
 
-def unit(a: Tensor, p: float) -> Tensor:
-    """J_p(a[i]): the vector of dual norm 1 whose product with a[i] is its p-norm; a[i] itself if it is zero."""
-    shape, a, tiny = a.shape, a.flatten(1), torch.finfo(a.dtype).tiny
-    if p != 2:
-        a = a / a.abs().amax(1, keepdim=True).clamp(min=tiny)
-    # At least 1, except that of zero, now that the greatest entry is 1.
-    norm = torch.linalg.vector_norm(a, p, dim=1, keepdim=True).clamp(min=tiny if p == 2 else 1)
-    if p == 2:
-        a = a / norm
-    elif p == 1:
-        a = a.sign()
-    elif p == math.inf:
-        top = (a.abs() == 1).to(a)
-        a = a.sign() * top / top.sum(1, keepdim=True).clamp(min=1)
-    else:
-        a = a.sign() * a.abs() ** (p - 1) / norm ** (p - 1)
-    return a.reshape(shape)
+def unit(a: Tensor) -> Tensor:
+    """a[i] of norm 1, or zero."""
+    norm = length(a).clamp(min=torch.finfo(a.dtype).tiny)
+    return a / norm.reshape(-1, *[1] * (a.ndim - 1))
 
 
 def induced_bound(
-    p: float, q: float, two: float, columns: Tensor, rows: Tensor, sizes: tuple[int, int]
-) -> float:
-    """An upper bound on ||W||_{p -> q} = max ||W x||_q / ||x||_p of W, m x n.
+    p: Any, q: Any, two: Tensor, columns: Tensor, rows: Tensor, sizes: tuple[int, int]
+) -> Tensor:
+    """An upper bound on ||W||_{p -> q} = max ||W x||_q / ||x||_p of W, m x n; p and q may be tensors.
 
-    two: a bound on its 2-norm. columns, rows: those of W, or longer ones that hold them. sizes: n and m. The norm is
-    known for p = 1, the largest q-norm of a column, and for q = inf, the largest p*-norm of a row. Between these and
-    the 2-norm its logarithm is convex in (1/p, 1/q), by Riesz and Thorin, which is for q >= p; for q < p the bounds of
-    (p, p) and (q, q) hold with the factors that norms differ by.
+    two: its 2-norm. columns, rows: those of W, or longer ones that hold them. sizes: n and m. The norm is known for
+    p = 1, the largest q-norm of a column, and for q = inf, the largest p*-norm of a row. Between these and the 2-norm
+    its logarithm is convex in (1/p, 1/q), by Riesz and Thorin, which is for q >= p; for q < p the bounds of (p, p) and
+    (q, q) hold with the factors that norms differ by.
     """
-    n, m = sizes
-    found: float = two * n ** max(0.0, 0.5 - 1 / p) * m ** max(0.0, 1 / q - 0.5)
-    if q < p:
-        longer = 1 / q - 1 / p
-        by_p = m**longer * induced_bound(p, p, two, columns, rows, sizes)
-        by_q = n**longer * induced_bound(q, q, two, columns, rows, sizes)
-        found = min(found, by_p, by_q)
-        return found
-    a, b = 1 / p - 0.5, 1 / q - 0.5
-    share = 2 * max(a, -b)
-    if share == 0:
-        return found
-    end = _longest(columns, 0.5 + b / share) if a >= -b else _longest(rows, 0.5 - a / share)
-    found = min(found, two ** (1 - share) * end**share)
-    return found
+    n, m = (math.log(max(size, 1)) for size in sizes)
+    a, b = (1 / torch.as_tensor(t, dtype=two.dtype, device=two.device) for t in (p, q))
+    tiny = torch.finfo(two.dtype).tiny
+    log_two = two.clamp(min=tiny).log()
+
+    def between(a: Tensor, b: Tensor) -> Tensor:
+        """The logarithm, for b <= a."""
+        first, last = a - 0.5, b - 0.5
+        right = first >= -last
+        share = 2 * torch.where(right, first, -last)
+        safe = torch.where(share > 0, share, torch.ones_like(share))
+        ends = _longest(columns, 0.5 + last / safe), _longest(rows, 0.5 - first / safe)
+        log_end = torch.where(right, *ends).clamp(min=tiny).log()
+        return torch.lerp(log_two, log_end, share)
+
+    more = (b - a).clamp(min=0)
+    usual = log_two + n * (0.5 - a).clamp(min=0) + m * (b - 0.5).clamp(min=0)
+    above = torch.minimum(m * more + between(a, a), n * more + between(b, b))
+    inside = torch.where(b > a, above, between(a, torch.minimum(a, b)))
+    return torch.minimum(usual, inside).exp()
 
 
-def _longest(rows: Tensor, reciprocal: float) -> float:
-    """The largest norm of a row, for 1/p; of p beyond 100 that for 100, which is larger."""
-    peak = float(rows.abs().amax())
-    exponent = 1 / max(reciprocal, 0.01)
-    return peak * float(norm_along(rows / peak, exponent, 1).amax()) if peak else 0.0
+def _longest(rows: Tensor, reciprocal: Tensor) -> Tensor:
+    """The largest norm of a row, for 1/p."""
+    peak = rows.detach().abs().amax().clamp(min=torch.finfo(rows.dtype).tiny)
+    p = 1 / reciprocal.clamp(min=1 / MOST)
+    size = (rows / peak).abs()
+    safe = torch.where(size == 0, torch.ones_like(size), size)
+    powers = torch.where(size == 0, torch.zeros_like(size), safe**p).sum(1).amax()
+    out: Tensor = peak * powers.clamp(min=torch.finfo(rows.dtype).tiny) ** (1 / p)
+    return out

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from ..fixed_points import Method, fixed_point
+from ..fixed_points import ROUNDINGS, Method, fixed_point
 from ..nets.lipschitz import LipschitzNet
 from ..parts import register
 from ..properties import Properties
@@ -58,12 +58,13 @@ class Implicit(Transform):
         self.method = method_of(method, self)
         up, down = self.net_x.lipschitz, self.net_z.lipschitz
         size = math.prod(self.event_shape)
-        biases = dict.fromkeys(self.estimator.bias(constant, size) for constant in (up, down))
+        both = (self.estimator.bias(constant, size) for constant in (up, down))
+        biases = [b for b in dict.fromkeys(both) if b != "none"]
         known = self.net_x.norm == self.net_z.norm == 2
         self.properties = Properties(
             kind=self.estimator.kind,
             overestimates=self.estimator.overestimates,
-            bias=" and ".join(biases),
+            bias="; ".join([*biases, f"fixed points to {ROUNDINGS} roundings of the dtype"]),
             lipschitz=(1 + up) / (1 - down) if known else None,
             inverse_lipschitz=(1 + down) / (1 - up) if known else None,
             forward="iterative",

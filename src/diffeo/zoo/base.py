@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_type_hints
 
-from ..errors import ConfigError, DiffeoError
+from ..errors import ConfigError, DiffeoError, ShapeError
 from ..flow import Flow
 from ..nets import Conditioner
 from ..parts import Shape, as_shape, describe
@@ -62,6 +62,8 @@ def model(card: Card, sizes: dict[str, dict[str, Any]]) -> Callable[[Builder], B
             if size not in sizes:
                 raise ConfigError(f"size must be {', '.join(sizes)}, got {size!r}")
             shape = as_shape(event_shape)
+            if 0 in shape:
+                raise ShapeError(f"{card.name} needs an event with entries, got {shape}")
             settings = sizes[size] | _checked(card.name, assemble, hyper)
             net = None if embedding is None else _embedding(embedding, context_shape)
             seen = context_shape if net is None else net.out_shape
