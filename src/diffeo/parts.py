@@ -55,7 +55,7 @@ TRAINING_TOLERANCE = 1e-3
 
 
 class Refreshed(nn.Module):
-    """A module whose state follows its weights only when told, such as the vectors of a power iteration."""
+    """A module whose state follows its weights when told, such as the vectors of a greatest singular value."""
 
     def refresh(self, tolerance: float = REFRESH_TOLERANCE) -> None:
         """Bring the state up to the present weights; where it is so already, change nothing."""

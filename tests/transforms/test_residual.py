@@ -14,7 +14,7 @@ from diffeo.estimating import with_estimator
 from diffeo.evaluation import importance_weighted
 from diffeo.fixed_points import recording
 from diffeo.nets import MLP, LipschitzConvNet, LipschitzDenseNet, LipschitzMLP
-from diffeo.parts import refresh
+from diffeo.parts import TRAINING_TOLERANCE, refresh
 from diffeo.testing import randomize
 from diffeo.transforms import Chain, Exact, PowerSeries, Residual, Roulette, Split
 
@@ -267,6 +267,24 @@ def test_a_loop_of_ones_own_needs_no_refresh():
     assert all(net.lipschitz_bound <= net.lipschitz for net in nets)
     assert (flow.decode(flow.encode(x)) - x).abs().max() < 1e-4
     assert torch.equal(flow.log_prob(x), before)
+
+
+def test_a_look_between_forward_and_backward_changes_no_gradient():
+    torch.manual_seed(0)
+    flow = diffeo.zoo.build("residual_flow", (2,), estimator="exact", size="tiny")
+    x = torch.randn(16, 2)
+    gradients = []
+    for look in (False, True):
+        refresh(flow, TRAINING_TOLERANCE)
+        with torch.no_grad():
+            for p in flow.parameters():
+                p.add_(0)
+        loss = -flow.train().log_prob(x).mean()
+        if look:
+            flow.eval().sample(4)
+        gradients.append(torch.autograd.grad(loss, list(flow.parameters()), allow_unused=True))
+    for a, b in zip(*gradients, strict=True):
+        assert a is b is None or torch.allclose(a, b, rtol=1e-3, atol=1e-6)
 
 
 def test_a_series_that_is_cut_off_makes_no_bound():

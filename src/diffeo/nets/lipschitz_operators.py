@@ -102,7 +102,11 @@ class Operator(LipschitzLayer):
     def sigma(self) -> Tensor:
         """The norm of W before scaling, as far as it is known: a differentiable function of W, p and q."""
         if self.spectral:
-            two = torch.dot(self.u.flatten(), self._image(self.v, self.weight).flatten())
+            u, v = self.u, self.v
+            if torch.is_grad_enabled():
+                # A backward pass can come after the next refresh.
+                u, v = u.clone(), v.clone()
+            two = torch.dot(u.flatten(), self._image(v, self.weight).flatten())
             return self._bound(two, self.weight)
         return self._bound(None, self.weight)
 
@@ -151,6 +155,8 @@ class Operator(LipschitzLayer):
 
     def stale(self, tolerance: float) -> bool:
         """Whether weights changed since the last refresh to this tolerance, as far as their versions say."""
+        if self.weight.is_meta:
+            return False
         return self._fingerprint() != self._seen or self._reached > tolerance
 
     def _fingerprint(self) -> tuple[int, int]:
