@@ -95,18 +95,19 @@ def importance_weighted(
     Raises InputError for a flow whose likelihood is no bound, or one whose log-determinants are estimates: the mean of
     exp(log p + noise) is above p.
     """
+    if flow.likelihood != "bound":
+        raise InputError(
+            f"importance weighting is for likelihoods that are a bound, and that of this model is {flow.likelihood}: "
+            "leave it out"
+        )
     if samples > 1 and any(
         isinstance(m, Transform) and m.stochastic and m.properties.kind == "estimate"
         for m in flow.transform.modules()
     ):
         raise InputError(
-            "importance weighting needs exact log-determinants, and those of this model are estimates: give the view "
-            "diffeo.estimating.with_estimator(flow, Exact()) or diffeo.solving.with_solver(flow, trace='exact')"
-        )
-    if flow.likelihood != "bound":
-        raise InputError(
-            f"importance weighting is for likelihoods that are a bound, and that of this model is {flow.likelihood}: "
-            "leave it out"
+            "importance weighting needs exact log-determinants, and those of this model are estimates: give the same "
+            "weights with exact ones (diffeo.estimating.with_estimator, diffeo.solving.with_solver, or a model built "
+            "with estimator='exact')"
         )
     if samples < 1 or batch_size < 1:
         raise InputError(

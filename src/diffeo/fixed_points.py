@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from .errors import ConfigError, ConvergenceError
+from .tracing import may_look
 
 Map = Callable[[Tensor], Tensor]
 """x [batch, *event] -> [batch, *event], example by example; what it closes over (parameters, inputs) gets gradients."""
@@ -194,14 +195,10 @@ def fixed_point(
     return _searched(g, x0, name, tolerance=tolerance, max_steps=max_steps, method=method)
 
 
-def may_look() -> bool:
-    """Whether a step may depend on values: not in torch.export and torch.func."""
-    return not (torch.compiler.is_exporting() or torch._C._are_functorch_transforms_active())
-
-
 def _unrolled(g: Map, x: Tensor, lipschitz: float, tolerance: float | None) -> Tensor:
     tolerance = default_tolerance(x.dtype) if tolerance is None else tolerance
     steps = 1 if lipschitz <= tolerance else math.ceil(math.log(tolerance) / math.log(lipschitz))
+    g = _in_full(g)
     for _ in range(steps):
         x = g(x)
     return x

@@ -17,6 +17,7 @@ from .nets.embedding import FromContext, resolve_context
 from .parts import ContextShape, Part, Shape, refresh, register
 from .properties import Kind, Properties
 from .rows import broadcast, check_dtype, chunked, context_rows, expand, show
+from .tracing import may_look
 from .transforms import Chain, Level, Transform
 from .transforms.base import Context, Noise, common_context_shape
 from .transforms.reversible import Memory, run
@@ -311,8 +312,8 @@ class Flow(Part):
         self._rows(x, context)
 
     def _refresh(self) -> None:
-        """Before an iterative inverse that is not exported: state that follows the weights, up to the present ones."""
-        if self.properties.inverse == "iterative" and not torch.compiler.is_exporting():
+        """Before an iterative inverse that may look at values: state that follows the weights, up to these."""
+        if self.properties.inverse == "iterative" and may_look():
             refresh(self)
 
     @torch.no_grad()

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .tracing import eager
+
 Product = Callable[[Tensor], Tensor]
 """v [*batch, D] -> A v, with a matrix A of its own for every row."""
 
@@ -131,13 +133,16 @@ def log_quadratic_form(found: Krylov, floor: float | Tensor | None = None) -> Te
             couplings.append(torch.where(coupled, beta[..., j], torch.zeros_like(beta[..., j])))
     off = torch.diag_embed(torch.stack(couplings, -1), 1)
     t = torch.diag_embed(torch.stack(entries, -1)) + off + off.mT
-    values, vectors = torch.linalg.eigh(t)
+    values, vectors = (a.to(t.dtype) for a in torch.linalg.eigh(widened(t)))
     weights = vectors[..., 0, :].square()
     form: Tensor = found.norm.square() * (weights * values.clamp(min=eps * eps).log()).sum(-1)
     return form
 
 
+def widened(a: Tensor) -> Tensor:
+    """In float32 at least, which decompositions need."""
+    return a if torch.finfo(a.dtype).bits >= 32 else a.float()
+
+
 def _all(done: Tensor) -> bool:
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
-        return False
-    return bool(done.all())
+    return eager() and bool(done.all())

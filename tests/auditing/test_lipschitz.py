@@ -14,7 +14,9 @@ from torch.distributions import Independent, MultivariateNormal, Normal
 import diffeo
 from diffeo import Flow
 from diffeo.auditing import separated_modes_bound, total_variation_bound
+from diffeo.auditing.layers import _estimate
 from diffeo.auditing.lipschitz import gaussian_concentration, singular_values
+from diffeo.auditing.record import record
 from diffeo.distributions import DiagonalNormal, GaussianMixture, StandardNormal
 from diffeo.errors import InputError
 from diffeo.estimating import with_estimator
@@ -35,6 +37,7 @@ from diffeo.transforms import (
     InvertibleConv1x1,
     LULinear,
     Permutation,
+    Residual,
     Rotation,
     Split,
     Squeeze,
@@ -250,6 +253,22 @@ def test_the_audit_shows_both_and_the_iterations() -> None:
     assert "no model with these constants" in shown
 
 
+def test_draws_that_are_no_numbers_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: Any) -> tuple[Tensor, Tensor]:
+        value, vector = terms(*arguments)
+        return torch.where(torch.rand_like(value) < 0.1, math.nan, value), vector
+
+    terms = logdet._terms
+    flow = diffeo.zoo.build("residual_flow", (2,), size="tiny").eval()
+    torch.manual_seed(0)
+    layer = next(m for m in flow.modules() if isinstance(m, Residual))
+    monkeypatch.setattr(logdet, "_terms", broken)
+    call = record(layer, {}, torch.randn(3, 2), None, layer.draw(3))
+    found = _estimate(call, torch.Generator().manual_seed(0))
+    assert found["ladj_error"] == math.inf
+    assert math.isfinite(found["ladj_tolerance"])
+
+
 @pytest.mark.parametrize("name", ["residual_flow", "idensenet", "iresnet", "impflow"])
 @pytest.mark.parametrize("size", [2, 40])
 def test_constants_of_models_with_estimates_are_measured(name: str, size: int) -> None:
@@ -263,7 +282,7 @@ def test_constants_of_models_with_estimates_are_measured(name: str, size: int) -
         exact = with_estimator(flow, Exact())
         same = diffeo.audit(exact, torch.randn(8, size, generator=torch.Generator().manual_seed(1)))
         assert same.ladj_method == "full Jacobian"
-        assert all(layer.ladj_error is not None for layer in found.layers)
+        assert all(layer.ladj_error is not None for a in (found, same) for layer in a.layers)
 
 
 def test_an_estimate_that_is_wrong_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

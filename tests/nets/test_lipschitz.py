@@ -173,6 +173,53 @@ def test_a_lesser_singular_vector_is_left():
     assert wide.certified() <= 0.9
 
 
+def test_a_change_without_a_trace_is_seen_by_refresh():
+    layer = LipschitzLinear(2, 2, 0.9)
+    for entries in ([-2.0, -1.0], [-1.0, -3.0]):
+        layer.weight.data.copy_(torch.diag(torch.tensor(entries)))
+        layer.refresh()
+        assert layer.certified() == pytest.approx(0.9, rel=2e-3)
+
+
+def test_weights_that_are_no_numbers_stop_no_other_map():
+    net = LipschitzMLP((4,), (4,), hidden=(4, 4))
+    with torch.no_grad():
+        net.layers[2].weight[0, 0] = math.nan
+        net.layers[0].weight.mul_(20)
+    assert net(torch.randn(3, 4)).isnan().all()
+    assert net.layers[0].certified() <= 0.9
+
+
+def test_learned_exponents_go_with_fixed_ones():
+    exponents = Exponents(1).double()
+    for p, q in ((1.0, (exponents, 0)), ((exponents, 0), math.inf)):
+        layer = LipschitzLinear(3, 4, 0.9, p, q).double()
+        exponents.raw.data.fill_(0.7)
+        (slope,) = torch.autograd.grad(layer.sigma(), exponents.raw)
+        assert slope.abs() > 0
+        assert layer.certified() <= 0.9
+
+
+def test_clipswish_takes_the_2_norm_said_in_any_way():
+    LipschitzMLP((2,), (2,), hidden=(4,), activation="clipswish", norm=[2.0, 2.0, 2.0])
+    for norm in (1.0, "learned", [2.0, 1.0, 2.0]):
+        with pytest.raises(ConfigError, match="clipswish has a bound in the 2-norm only"):
+            LipschitzMLP((2,), (2,), hidden=(4,), activation="clipswish", norm=norm)
+
+
+@pytest.mark.parametrize(("p", "q"), [(3.0, 1.5), (1.5, 3.0), (math.inf, 1.0)])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_mixed_norms_of_convolutions_hold(p, q, stride):
+    layer = LipschitzConv2d((2, 4, 4), 2, 3, 0.9, p, q, stride=stride).double()
+    layer = randomize(layer, scale=8.0)
+    w = layer.effective().detach()
+    x = torch.randn(4000, 2, 4, 4, dtype=torch.float64).sign()
+    x = torch.cat((x, torch.randn_like(x), torch.eye(32).double().reshape(-1, 2, 4, 4)))
+    image = F.conv2d(x, w, stride=stride, padding=1)
+    ratio = image.flatten(1).norm(q, dim=1) / x.flatten(1).norm(p, dim=1)
+    assert 0.1 < float(ratio.max()) <= layer.certified() <= 0.9
+
+
 def test_a_norm_does_not_depend_on_autocast_or_on_the_scale():
     layer = LipschitzLinear(8, 4, 0.9)
     layer.refresh()
@@ -180,10 +227,13 @@ def test_a_norm_does_not_depend_on_autocast_or_on_the_scale():
     with torch.autocast("cpu", torch.bfloat16):
         layer.refresh()
     assert torch.equal(layer.v, before)
-    with torch.no_grad():
-        layer.weight.mul_(1e30)
-    layer.refresh()
-    assert layer.certified() == pytest.approx(0.9, rel=2e-3)
+    for scale, expected in ((1e30, 0.9), (1e-50, None)):
+        with torch.no_grad():
+            layer.weight.mul_(scale**0.5).mul_(scale**0.5)
+        layer.refresh()
+        assert (layer.v.norm() - 1).abs() < 1e-5
+        if expected:
+            assert layer.certified() == pytest.approx(expected, rel=2e-3)
 
 
 @pytest.mark.parametrize("at", [(0.5, 0.3), (0.3, 0.5), (-0.4, -0.7), (0.4, -0.6), (-0.3, 0.8)])

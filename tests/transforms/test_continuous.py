@@ -246,9 +246,10 @@ def test_a_field_that_explodes_is_an_error_that_names_the_layer() -> None:
         layer(points(3, 2).abs())
 
 
-@pytest.mark.parametrize("options", [{}, {"adjoint": True}, {"solver": "dopri8"}])
-def test_rows_that_are_no_numbers_and_no_rows_at_all(options: Any) -> None:
-    settings = {"hidden": (8,), "solver": "dopri5", "context_shape": (1,)} | options
+@pytest.mark.parametrize("adjoint", [False, True])
+@pytest.mark.parametrize("solver", ["dopri5", "dopri8"])
+def test_rows_that_are_no_numbers_and_no_rows_at_all(solver: str, adjoint: bool) -> None:
+    settings = {"hidden": (8,), "solver": solver, "adjoint": adjoint, "context_shape": (1,)}
     flow = diffeo.zoo.build("ffjord", (2,), **settings).double()
     x, context = torch.randn(5, 2).double(), torch.randn(5, 1).double()
     expected, z = flow.log_prob(x, context), flow.encode(x, context)
@@ -257,7 +258,7 @@ def test_rows_that_are_no_numbers_and_no_rows_at_all(options: Any) -> None:
     x.requires_grad_()
     found = flow.log_prob(x, context)
     assert found.isnan().tolist() == (~good).tolist()
-    tolerance = 1e-4 if options.get("solver") else 1e-9
+    tolerance = 1e-4 if solver == "dopri8" else 1e-9
     assert (found - expected)[good].abs().max() < tolerance
     assert (flow.encode(x, context) - z)[good].abs().max() < tolerance
     found[good].sum().backward()

@@ -132,6 +132,17 @@ def test_second_derivatives_of_estimates_are_refused_by_name() -> None:
         torch.autograd.grad(value.sum(), x)
 
 
+@pytest.mark.parametrize("estimator", ["exact", "lanczos"])
+def test_half_precision_has_a_likelihood_and_an_inverse(estimator: str) -> None:
+    torch.manual_seed(0)
+    flow = diffeo.zoo.build("cpflow", (3,), size="tiny", estimator=estimator)
+    x = torch.randn(5, 3)
+    noise = flow.transform.draw(5)
+    expected, half = flow.log_prob(x, noise=noise), copy.deepcopy(flow).bfloat16()
+    assert (half.log_prob(x.bfloat16(), noise=noise).float() - expected).abs().max() < 0.2
+    assert (half.decode(half.encode(x.bfloat16())).float() - x).abs().max() < 0.2
+
+
 def test_inverse_from_far_away() -> None:
     exact, estimate = pair("vector", scale=3.0)
     for t in (exact, estimate):

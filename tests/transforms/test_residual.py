@@ -1,5 +1,6 @@
 """Residual transforms: estimators by enumeration, their gradients, bias bounds, memory, inverses, training."""
 
+import copy
 import itertools
 import math
 from functools import partial
@@ -239,16 +240,52 @@ def test_the_error_of_the_inverse_is_bounded(dtype, method):
         assert float(error.max()) < {torch.float32: 1e-4, torch.float64: 1e-12}[dtype]
 
 
+@pytest.mark.parametrize("given", ["nothing", "context", "embedding"])
 @pytest.mark.parametrize("name", ["residual_flow", "impflow"])
-def test_round_trips_under_autocast(name):
+def test_round_trips_under_autocast(name, given):
     torch.manual_seed(0)
-    flow = randomize(diffeo.zoo.build(name, (3,), size="tiny", estimator="exact"), scale=2.0).eval()
-    x = torch.randn(50, 3)
-    expected = flow.log_prob(x)
+    settings = {"size": "tiny", "estimator": "exact"}
+    settings |= {} if given == "nothing" else {"context_shape": (2,)}
+    if given == "embedding":
+        settings["embedding"] = partial(MLP, out_shape=(4,), zero_init=False)
+    flow = randomize(diffeo.zoo.build(name, (3,), **settings), scale=2.0).eval()
+    x, context = torch.randn(50, 3), None if given == "nothing" else torch.randn(50, 2)
+    expected = flow.log_prob(x, context)
     with torch.autocast("cpu", torch.bfloat16):
-        assert (flow.decode(flow.encode(x)) - x).abs().max() < 1e-4
-        assert (flow.log_prob(x) - expected).abs().max() < 1e-4
-    assert torch.equal(flow.log_prob(x), expected)
+        back = flow.decode(flow.encode(x, context), context)
+        found = flow.log_prob(x, context)
+    assert (back - x).abs().max() < 1e-4
+    # An embedding is no part of the map, and has the digits of its own arithmetic.
+    assert (found - expected).abs().max() < (0.2 if given == "embedding" else 1e-4)
+    assert torch.equal(flow.log_prob(x, context), expected)
+
+
+@pytest.mark.parametrize("name", ["residual_flow", "idensenet", "impflow"])
+def test_half_precision_has_a_likelihood_and_an_inverse(name):
+    torch.manual_seed(0)
+    flow = diffeo.zoo.build(name, (3,), size="tiny", estimator="exact").eval()
+    x = torch.randn(5, 3)
+    expected, half = flow.log_prob(x), copy.deepcopy(flow).bfloat16()
+    assert (half.log_prob(x.bfloat16()).float() - expected).abs().max() < 0.2
+    refresh(half)
+    before = [b.clone() for b in half.buffers()]
+    refresh(half)
+    assert all(map(torch.equal, half.buffers(), before))
+
+
+def test_a_roulette_without_exact_terms_is_unbiased_for_one_example():
+    """It often draws no term at all, which is no reason to leave out the gradient of the first."""
+    torch.manual_seed(0)
+    layer = Residual((2,), partial(LipschitzMLP, hidden=(4,), coeff=0.5)).double()
+    layer = randomize(layer, scale=3.0)
+    other = Residual((2,), layer.net, estimator=Roulette("poisson", exact_terms=0)).double()
+    exact = Residual((2,), layer.net, estimator=Exact()).double()
+    weight = layer.net.layers[0].weight
+    x = torch.randn(1, 2, dtype=torch.float64)
+    (truth,) = torch.autograd.grad(exact(x)[1].sum(), weight)
+    draws = [torch.autograd.grad(other(x)[1].sum(), weight)[0] for _ in range(3000)]
+    mean, error = torch.stack(draws).mean(0), torch.stack(draws).std(0) / 3000**0.5
+    assert ((mean - truth).abs() < 5 * error + 1e-9).all()
 
 
 def test_a_loop_of_ones_own_needs_no_refresh():
@@ -343,6 +380,13 @@ def test_an_inverse_that_does_not_exist_is_an_error_that_names_the_layer():
     refresh(layer)
     z = torch.tensor([[3.0, -2.0]], dtype=torch.float64)
     torch.testing.assert_close(layer(layer.inverse(z)[0])[0], z)
+
+
+def test_an_unknown_method_is_refused_at_once():
+    with pytest.raises(
+        ConfigError, match=r"Residual\(2,\): method must be one of picard, .* 'newton'"
+    ):
+        Residual((2,), LipschitzMLP, method="newton")
 
 
 def test_what_a_residual_refuses():

@@ -110,15 +110,20 @@ def _estimate(wide: Call, generator: torch.Generator) -> dict[str, Any]:
     open_ = transform.estimate_bias()
     if open_ is None or x[0].numel() > FULL or x[0].numel() != wide.z[0].numel():
         return {"remark": "its ladj is an estimate, which is not compared"}
-    det = log_det(lambda x, rows: wide.map(x, rows), x, generator)
+    try:
+        det = log_det(lambda x, rows: wide.map(x, rows), x, generator)
+    except (RuntimeError, NotImplementedError) as error:
+        return {"remark": f"autograd cannot differentiate it: {str(error).splitlines()[0]}"}
     draws = []
     for _ in range(DRAWS):
         noise = transform.draw(len(x), generator=generator, like=x)
         draws.append(transform(x, wide.rest[0] if wide.rest else None, noise)[1])
     ladj = torch.stack(draws)
-    mean, error = ladj.mean(0)[det.rows], ladj.std(0)[det.rows] / DRAWS**0.5
+    mean = ladj.mean(0)[det.rows]
+    # Of a draw that is no number, the gap is infinite.
+    spread = ladj.std(0)[det.rows].nan_to_num(nan=0.0)
     gap = (mean - det.value).abs().nan_to_num(nan=math.inf)
-    tolerance = DEVIATIONS * error + open_
+    tolerance = det.tolerance + DEVIATIONS * spread / DRAWS**0.5 + open_
     worst = int((gap - tolerance).argmax())
     return {
         "ladj": mean[worst].item(),

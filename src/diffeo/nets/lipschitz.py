@@ -1,7 +1,7 @@
 """Networks with a known Lipschitz constant, for x + g(x): dense, convolutional, and densely connected.
 
-`net.lipschitz` is the constant that the layers are kept at, once `refresh` has brought their norms up to the
-present weights; `net.lipschitz_bound` computes one for the present weights from exact norms.
+`net.lipschitz` is the constant that the layers are kept at, whose norms follow the weights (see `_follow`);
+`net.lipschitz_bound` computes one for the present weights from exact norms.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError, ShapeError
 from ..parts import REFRESH_TOLERANCE, TRAINING_TOLERANCE, Shape, refresh, register
+from ..tracing import eager
 from .base import Conditioner, Context
 from .lipschitz_layers import (
     ACTIVATIONS,
@@ -97,7 +98,10 @@ class LipschitzNet(Conditioner):
         self._follow()
         shift = None
         if self.join is not None:
-            shift = self.join(torch.cat(flat_context(context, self.context_shape), dim=1))
+            flat = torch.cat(flat_context(context, self.context_shape), dim=1)
+            # An embedding under autocast gives fewer digits than the map beside it has.
+            with torch.autocast(flat.device.type, enabled=False):
+                shift = self.join(flat.to(self.join.weight.dtype))
         out: list[Prepared] = []
         slope: Tensor | None = None
         for i, layer in enumerate(self.layers):
@@ -115,7 +119,7 @@ class LipschitzNet(Conditioner):
 
     def _follow(self) -> None:
         """Norms of weights that changed since they were found, unless this is compiled, exported or mapped."""
-        if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        if not eager():
             return
         tolerance = TRAINING_TOLERANCE if self.training else REFRESH_TOLERANCE
         if any(operator.stale(tolerance) for operator in self.operators):
@@ -355,14 +359,16 @@ def _images(in_shape: Sequence[int], out_shape: Sequence[int], owner: str) -> Sh
 def _spaces(norm: Norms, count: int, activation: str) -> tuple[int, Exponents | None, list[Any]]:
     """By how much an activation multiplies the width, and p of every space: a number, or its place among learned."""
     more = growth(activation)
-    if more > 1 and norm != 2:
-        raise ConfigError(f"{activation} has a bound in the 2-norm only: norm must be 2")
     if isinstance(norm, str):
         if norm != "learned":
             raise ConfigError(f"norm must be numbers or 'learned', got {norm!r}")
+        if more > 1:
+            raise ConfigError(f"{activation} has a bound in the 2-norm only: norm must be 2")
         learned = Exponents(count - 1)
         return more, learned, [(learned, i % (count - 1)) for i in range(count)]
     given = [float(norm)] * count if isinstance(norm, int | float) else [float(p) for p in norm]
+    if more > 1 and any(p != 2 for p in given):
+        raise ConfigError(f"{activation} has a bound in the 2-norm only: norm must be 2")
     if len(given) != count or given[0] != given[-1]:
         raise ConfigError(
             f"norm needs {count} numbers for these layers, the first and the last the same, got {given}"

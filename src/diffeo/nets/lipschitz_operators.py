@@ -1,10 +1,10 @@
 """Linear maps and convolutions of a norm of at most a given number, by an iteration with a certificate.
 
 A linear map W is divided by max(1, (1 + TOLERANCE) sigma / coeff), where sigma = u^T W v is the norm that an iteration
-from the last u and v found: u and v are state, moved by `refresh` alone, so that forward is a pure and differentiable
-function of the weights. Gouk et al., Regularisation of neural networks by enforcing Lipschitz continuity, 2018,
-arXiv:1804.04368; Behrmann et al., Invertible residual networks, 2019, arXiv:1811.00995; Chen et al., Residual flows,
-2019, arXiv:1906.02735.
+from the last u and v found: u and v are state, moved by `refresh` where weights have changed, so that forward is a
+differentiable function of the weights, with the derivatives of the norm itself. Gouk et al., Regularisation of neural
+networks by enforcing Lipschitz continuity, 2018, arXiv:1804.04368; Behrmann et al., Invertible residual networks, 2019,
+arXiv:1811.00995; Chen et al., Residual flows, 2019, arXiv:1906.02735.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ConfigError
+from ..krylov import widened
 from ..parts import REFRESH_TOLERANCE, TRAINING_TOLERANCE
 from .lipschitz_layers import SWISH, LipschitzLayer, Prepared, Slope
 from .norms import dual, induced_bound, length, unit
@@ -69,9 +70,11 @@ class Operator(LipschitzLayer):
         self.lipschitz = self.coeff = coeff
         self.p, self.q = p, q
         self.euclidean = p == q == 2
-        self.spectral = p != 1 and q != math.inf
+        fixed = not isinstance(p, tuple) and not isinstance(q, tuple)
+        self.spectral = not (fixed and (p == 1 or q == math.inf))
         self._seen: tuple[int, ...] = ()
         self._reached = math.inf
+        self._mark = [math.nan, math.nan]
 
     def _start(self, fan_in: int, into: Sequence[int], out: Sequence[int]) -> None:
         bound = 1 / math.sqrt(max(fan_in, 1))
@@ -116,12 +119,8 @@ class Operator(LipschitzLayer):
             return two
         p, q = self._norms()
         columns, rows = self._columns(weight), weight.flatten(1)
-        # Learned norms are neither: no branch on a tensor.
-        if not isinstance(p, Tensor) and p == 1:
-            return _longest(columns, q)
-        if not isinstance(q, Tensor) and q == math.inf:
-            return _longest(rows, dual(p))
-        assert two is not None
+        if two is None:
+            return _longest(columns, q) if p == 1 else _longest(rows, dual(p))
         return induced_bound(p, q, two, columns, rows, (self.v.numel(), self.u.numel()))
 
     def effective(self, scale: Tensor | None = None) -> Tensor:
@@ -172,31 +171,40 @@ class Operator(LipschitzLayer):
             with torch.autocast(one.weight.device.type, enabled=False):
                 one._follow(parts, tolerance)
         for o in parts:
-            o._seen, o._reached = o._fingerprint(), tolerance
+            seen = o._fingerprint()
+            o._reached = min(tolerance, o._reached) if seen == o._seen else tolerance
+            o._seen = seen
 
     def _follow(self, parts: Sequence[Any], tolerance: float) -> None:
         """u and v of parts that are alike, to the present weights."""
-        w, u, v = (torch.stack([getattr(o, name) for o in parts]) for name in ("weight", "u", "v"))
-        new = unit(self._back(u, w))
-        image = unit(self._image(new, w))
-        going = torch.zeros(len(w), dtype=torch.bool, device=w.device)
-        for a, b in ((new, v), (image, u)):
-            # Averages of vectors of length 1 are shorter.
-            going = going | ((length(b) - 1).abs() > TOLERANCE / 10)
-            # What is at rest is so in another precision too.
-            going = going | ~(length(a - b) <= 2 * tolerance * length(b))
-        lost = ~(length(new) > 0)
-        changed = torch.tensor([o.stale(tolerance) for o in parts], device=w.device)
-        rows = (going | lost | changed).nonzero()[:, 0].tolist()
+        names = ("weight", "u", "v")
+        w, u, v = (widened(torch.stack([getattr(o, name) for o in parts])) for name in names)
+        rounding = torch.finfo(self.weight.dtype).eps
+        tolerance = max(tolerance, 4 * rounding)
+        # Weights can change without a trace, by `weight.data`; what is no number stays, and does not stop the others.
+        marks = _marks(w, u, v)
+        rows = [
+            i
+            for i, (o, mark) in enumerate(zip(parts, marks, strict=True))
+            if (o.stale(tolerance) or not _same(o._mark, mark)) and math.isfinite(mark[0])
+        ]
         if not rows:
             return
-        parts, w, u, v, new = [parts[i] for i in rows], *(t[rows] for t in (w, u, v, new))
-        going, lost = (going | lost)[rows], lost[rows]
+        parts, w, u, v = [parts[i] for i in rows], w[rows], u[rows], v[rows]
+        new = unit(self._back(u, w))
+        image = unit(self._image(new, w))
+        lost = ~(length(new) > 0)
+        going = lost
+        for a, b in ((new, v), (image, u)):
+            # Averages of vectors of length 1 are shorter.
+            going = going | ((length(b) - 1).abs() > max(TOLERANCE / 10, 4 * rounding))
+            # What is at rest is so in another precision too.
+            going = going | ~(length(a - b) <= 2 * tolerance * length(b))
         # The vectors do not depend on the scale, which could be out of the range of squares.
         w = w / _over(w.flatten(1).abs().amax(1).clamp(min=torch.finfo(w.dtype).tiny), w)
         # Nothing of u is left, though the map need not be zero.
-        start = torch.where(_over(lost, v), unit(probe(v)), new)
-        beside = torch.stack([o.beside for o in parts])
+        start = unit(torch.where(_over(lost, v), probe(v), new))
+        beside = widened(torch.stack([o.beside for o in parts]))
         found, beside = self._search(start, beside, w, tolerance)
         if not bool(going.all()):
             # What is at rest stays, bit for bit, unless it is at a lesser vector.
@@ -206,6 +214,9 @@ class Operator(LipschitzLayer):
         u = torch.where(_over(going, u), unit(self._image(v, w)), u)
         for name, values in (("u", u), ("v", v), ("beside", beside)):
             torch._foreach_copy_([getattr(o, name) for o in parts], values.unbind())
+        w, u, v = (widened(torch.stack([getattr(o, name) for o in parts])) for name in names)
+        for o, mark in zip(parts, _marks(w, u, v), strict=True):
+            o._mark = mark
 
     def _search(
         self, v: Tensor, beside: Tensor, weight: Tensor, tolerance: float
@@ -387,3 +398,20 @@ def _over(a: Tensor, like: Tensor) -> Tensor:
 def _longest(rows: Tensor, p: Any) -> Tensor:
     out: Tensor = torch.linalg.vector_norm(rows, p, dim=1).amax()
     return out
+
+
+def _marks(*tensors: Tensor) -> list[list[float]]:
+    """Two numbers for the values of every row of some tensors [maps, ...]."""
+    values = torch.cat([t.flatten(1) for t in tensors], 1)
+    # The rounding of a row's sums depends on how many rows there are.
+    values = values if values.device.type == "mps" else values.double()
+    size = length(values)
+    share = (values @ probe(values)[0]) / size.clamp(min=torch.finfo(values.dtype).tiny)
+    found: list[list[float]] = torch.stack((size, share), 1).tolist()
+    return found
+
+
+def _same(mark: list[float], other: list[float]) -> bool:
+    return all(
+        math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-9) for a, b in zip(mark, other, strict=True)
+    )

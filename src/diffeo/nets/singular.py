@@ -14,6 +14,9 @@ NOISE = 100
 """Units of rounding below which a difference of vectors of norm 1 has no direction."""
 
 
+ROUNDS = 20
+"""Times that something is looked for and found."""
+
 LOOK = 100
 """Steps of a search for what a vector has no part of."""
 
@@ -37,7 +40,7 @@ def search(
     thorough: it is looked for at once, in what is orthogonal to v.
     """
     v, beside = most_stretched(image, back, v, beside, tolerance, steps)
-    while thorough:
+    for _ in range(ROUNDS if thorough else 0):
 
         def around(a: Tensor, v: Tensor = v) -> Tensor:
             return a - (a * v).sum(1, keepdim=True) * v
@@ -92,6 +95,8 @@ def most_stretched(
         scale = torch.where(size > NOISE * torch.finfo(v.dtype).eps, 1 / size, 0.0)
         last, w_last = scale * step, scale * w_step
         v, w_v = torch.where(going, found, v), torch.where(going, w_found, w_v)
+    # Combinations of thousands of steps are not quite of norm 1 any more.
+    v = v / v.norm(dim=1, keepdim=True).clamp(min=torch.finfo(v.dtype).tiny)
     return v, _direction(further, v)
 
 

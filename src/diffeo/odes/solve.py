@@ -59,6 +59,9 @@ def by_torchdiffeq(
             f"one of {', '.join(OWN)}"
         ) from error
 
+    if not len(y):
+        return y, *beside
+
     def largest(ratio: Any) -> Tensor:
         return norm(ratio[0] if beside else ratio, entries).max()
 

@@ -65,7 +65,9 @@ class Averages:
 
 
 def _real_tensors(flow: Flow) -> list[Tensor]:
-    return [*flow.parameters(), *(b for b in flow.buffers() if b.is_floating_point())]
+    saved = {id(t) for t in flow.state_dict(keep_vars=True).values()}
+    real = (b for b in flow.buffers() if b.is_floating_point() and id(b) in saved)
+    return [*flow.parameters(), *real]
 
 
 class Best:

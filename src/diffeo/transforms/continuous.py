@@ -230,7 +230,7 @@ class Continuous(Transform):
         return signs.to(like.dtype) * 2 - 1
 
     def estimate_bias(self) -> float | None:
-        """Of fixed steps nothing is known."""
+        """A thousand tolerances, as a rule of thumb; of fixed steps nothing is known."""
         return 1e3 * (self.solver.rtol + self.solver.atol) if self.solver.adaptive else None
 
     def config(self) -> dict[str, Any]:

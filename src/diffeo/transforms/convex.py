@@ -21,8 +21,9 @@ from ..krylov import Product, conjugate_gradients, log_quadratic_form
 from ..nets.convex import InputConvex
 from ..noise import draw
 from ..parts import register
+from ..tracing import eager
 from .base import Bounds, Context, Noise, Transform, rows_of
-from .convex_inverse import STEPS, FirstOnly, direct_newton, find, implicit_step
+from .convex_inverse import STEPS, FirstOnly, cholesky, direct_newton, find, implicit_step
 
 EXACT = 100
 """Entries up to which the Hessian is made as a matrix, where nothing else is asked for."""
@@ -165,7 +166,7 @@ class ConvexPotential(Transform):
         if not torch.is_grad_enabled():
             return value
         pairing = (found.x * product(v)).sum(-1).mean(1)
-        if not (torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()):
+        if eager():
             pairing = FirstOnly.apply(pairing)  # type: ignore[no-untyped-call]
         return value + (pairing - pairing.detach())
 
@@ -224,7 +225,5 @@ class ConvexPotential(Transform):
 
 def log_det(h: Tensor) -> Tensor:
     """log det of symmetric positive definite matrices, [n, D, D] -> [n]."""
-    # cholesky_ex: NaN in one example is that example's own.
-    factor = torch.linalg.cholesky_ex(h)[0]
-    out: Tensor = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    return out
+    out: Tensor = 2 * cholesky(h).diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    return out.to(h.dtype)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConvergenceError, DirectionError
-from ..krylov import Product, conjugate_gradients
+from ..krylov import Product, conjugate_gradients, widened
 
 At = Callable[..., tuple[Tensor, Callable[[], Tensor], Product]]
 """(x [n, D], rows of the batch or None) -> grad G [n, D], its Jacobian [n, D, D] when called, and as a product."""
@@ -23,6 +23,8 @@ STEPS = 100
 HALVINGS = 40
 ROUNDINGS = 512
 """The largest residual, in roundings of the largest term of it: 6e-5 in float32, 1e-13 in float64."""
+MOST = 0.05
+"""The largest one in any precision."""
 _AIM = 4  # roundings at which a row is done; between the two it is done when no step lowers its residual
 
 
@@ -33,6 +35,7 @@ def find(at: At, y: Tensor, *, direct: bool, name: str) -> Tensor:
     Each row is solved by itself. Raises ConvergenceError, with the worst residual and the count.
     """
     eps = torch.finfo(y.dtype).eps
+    limit = min(ROUNDINGS * eps, MOST)
     x = y.detach().clone()
     left = torch.arange(len(y), device=y.device)
     failed = torch.zeros(len(y), dtype=torch.bool, device=y.device)
@@ -51,13 +54,13 @@ def find(at: At, y: Tensor, *, direct: bool, name: str) -> Tensor:
         moved, better = _search(at, here, step, target, norm, left, done)
         x[left] = torch.where(better[:, None], moved, here)
         stuck = ~better & ~done
-        failed[left] = stuck & ~(norm <= ROUNDINGS * eps * scale)
+        failed[left] = stuck & ~(norm <= limit * scale)
         left = left[better & ~done]
-    failed[left] = ~(residual[left] <= ROUNDINGS * eps)
+    failed[left] = ~(residual[left] <= limit)
     if bool(failed.any()):
         raise ConvergenceError(
             f"{name}: the inverse of {int(failed.sum())} of {len(y)} examples was not found in {STEPS} Newton steps, "
-            f"worst relative residual {float(residual[failed].max()):.3g}, tolerance {ROUNDINGS * eps:.1e}: the "
+            f"worst relative residual {float(residual[failed].max()):.3g}, tolerance {limit:.1e}: the "
             "potential is too curved or too flat there for this dtype"
         )
     return x
@@ -67,14 +70,20 @@ def find(at: At, y: Tensor, *, direct: bool, name: str) -> Tensor:
 find._torchdynamo_disable = True  # type: ignore[attr-defined]
 
 
+def cholesky(h: Tensor) -> Tensor:
+    """The factors of symmetric positive definite matrices, in float32 at least; NaN in one example is its own."""
+    out: Tensor = torch.linalg.cholesky_ex(widened(h))[0]
+    return out
+
+
 def _direction(
     r: Tensor, norm: Tensor, hessian: Callable[[], Tensor], product: Product, direct: bool
 ) -> tuple[Tensor, Tensor]:
     """-H^-1 r, and a size of H, [n]."""
     if direct:
         h = hessian()
-        factor = torch.linalg.cholesky_ex(h)[0]
-        return -torch.cholesky_solve(r[..., None], factor)[..., 0], h.abs().sum(-1).amax(-1)
+        step = -torch.cholesky_solve(widened(r)[..., None], cholesky(h))[..., 0]
+        return step.to(r.dtype), h.abs().sum(-1).amax(-1)
     found = conjugate_gradients(
         product, -r[:, None], tolerance=norm[:, None].sqrt().clamp(max=0.1, min=1e-8)
     )
@@ -105,7 +114,8 @@ def direct_newton(at: At, x: Tensor, y: Tensor) -> Tensor:
     """x, with the derivatives of x - H^-1 (grad G(x) - y)."""
     value, hessian, _ = at(x)
     residual = (value - value.detach()) - (y - y.detach())
-    out: Tensor = x - torch.linalg.solve_ex(hessian(), residual[..., None])[0][..., 0]
+    step = torch.linalg.solve_ex(widened(hessian()), widened(residual)[..., None])[0][..., 0]
+    out: Tensor = x - step.to(x.dtype)
     return out
 
 

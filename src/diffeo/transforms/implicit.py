@@ -83,12 +83,12 @@ class Implicit(Transform):
         center: bool = False,
         like: Tensor | None = None,
     ) -> Noise:
-        """Probes and weights of terms for g_x, and for g_z; the centre has no terms, as z needs none."""
+        """Probes and weights of terms for g_x, and for g_z; the centre has neither, as z needs none."""
         if not self.stochastic:
             return None
         like = next(self.net_x.parameters()).detach() if like is None else like
         if center:
-            none = (like.new_zeros(n, 1, *self.event_shape), like.new_zeros(n, 0))
+            none = (like.new_zeros(n, 0, *self.event_shape), like.new_zeros(n, 0))
             return none, none
         first, second = (
             self.estimator.draw(n, self.event_shape, generator=generator, like=like)

@@ -17,11 +17,13 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError, DirectionError
+from ..krylov import widened
 from ..nets.lipschitz import LipschitzNet
 from ..nets.lipschitz_layers import flattened, rebuilt
 from ..noise import draw
 from ..parts import Part, Shape, register
 from ..properties import Kind
+from ..tracing import eager
 from .base import Context, Noise, rows_of
 
 
@@ -83,7 +85,7 @@ class Exact(LogDet):
         if size == 2:
             (a, b), (c, d) = (row.unbind(1) for row in matrix.unbind(1))
             return y, (a * d - b * c).log()
-        return y, torch.linalg.slogdet(matrix)[1]
+        return y, torch.linalg.slogdet(widened(matrix))[1].to(matrix.dtype)
 
 
 class _Series(LogDet):
@@ -116,10 +118,10 @@ class _Series(LogDet):
         assert isinstance(probes, Tensor)
         assert isinstance(weights, Tensor)
         probes, weights = probes.to(x), weights.to(x)
-        if not weights.shape[1]:
+        if not probes.shape[1]:
             # No estimate: the map alone, with derivatives of every order.
             return net(x, context), x.new_zeros(len(x))
-        if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        if not eager():
             return self._traced(net, x, context, probes, weights)
         # Examples with many terms first: those that go on are always the first ones.
         order: Tensor | None = None

@@ -99,12 +99,12 @@ class Residual(Transform):
         center: bool = False,
         like: Tensor | None = None,
     ) -> Noise:
-        """Probes and the weights of the terms of each example; the centre has no terms, as z needs none."""
+        """Probes and the weights of the terms of each example; the centre has neither, as z needs none."""
         if not self.stochastic:
             return None
         like = next(self.net.parameters()).detach() if like is None else like
         if center:
-            return like.new_zeros(n, 1, *self.event_shape), like.new_zeros(n, 0)
+            return like.new_zeros(n, 0, *self.event_shape), like.new_zeros(n, 0)
         return self.estimator.draw(n, self.event_shape, generator=generator, like=like)
 
     def forward(
@@ -119,16 +119,17 @@ class Residual(Transform):
 
     def inverse(self, z: Tensor, context: Context = None) -> tuple[Tensor, Tensor]:
         constant = self.net.lipschitz
-        step = self._step(z, context)
-        x = fixed_point(step, z, name=self.name, method=self.method, lipschitz=constant)
-        if self.stochastic:
-            return x, torch.full_like(z.flatten(1)[:, :1].sum(1), math.nan)
         with torch.autocast(z.device.type, enabled=False):
+            step = self._step(z, context)
+            x = fixed_point(step, z, name=self.name, method=self.method, lipschitz=constant)
+            if self.stochastic:
+                return x, torch.full_like(z.flatten(1)[:, :1].sum(1), math.nan)
             return x, -self.estimator(self.net, x, context)[1]
 
     def preimage(self, z: Tensor, context: Context = None) -> Solution:
         """x with residual and steps of every example; `.error_bound(L)` bounds the error. No gradients."""
-        return solve(self._step(z, context), z, name=self.name, method=self.method)
+        with torch.autocast(z.device.type, enabled=False):
+            return solve(self._step(z, context), z, name=self.name, method=self.method)
 
     def _step(self, z: Tensor, context: Context) -> Callable[[Tensor], Tensor]:
         g = self.net.at(context)
@@ -145,7 +146,8 @@ class Residual(Transform):
 
     @torch.no_grad()
     def initialize(self, x: Tensor, context: Context = None) -> Tensor:
-        y: Tensor = self.net(x, context)
+        with torch.autocast(x.device.type, enabled=False):
+            y: Tensor = self.net(x, context)
         return x + y
 
     def config(self) -> dict[str, Any]:
