@@ -72,18 +72,18 @@ def _orders(rows: Rows) -> str:
 
 
 def samplers(rows: Rows) -> str:
-    """Energy distances by solver; in brackets evaluations; then the straightness."""
+    """Energy distances, a row a density and a sampler; that of the truth to itself; the straightness."""
     names = [n for n in rows[0]["samplers"] if n != "truth"]
-    table = [("density, method", *names, "truth to itself", "straightness")]
+    table = [("density, sampler", *SHOWN.values())]
     for place in sorted({r["data"] for r in rows}):
-        for method, shown in SHOWN.items():
-            some = [r for r in rows if (r["data"], r["method"]) == (place, method)]
-            if not some:
-                continue
-            cells = [_over_seeds(some, lambda r, n=n: r["samplers"][n]["energy"], 4) for n in names]
-            truth = _over_seeds(some, lambda r: r["samplers"]["truth"], 4)
-            straight = _over_seeds(some, lambda r: r["straightness"], 3)
-            table.append((f"{place}, {shown}", *cells, truth, straight))
+        some = [r for r in rows if r["data"] == place]
+        truth = _over_seeds(some, lambda r: r["samplers"]["truth"], 4)
+        kinds = {n: (lambda r, n=n: r["samplers"][n]["energy"], 4) for n in names}
+        kinds["straightness"] = (lambda r: r["straightness"], 3)
+        for name, (key, digits) in kinds.items():
+            cells = (_over_seeds([r for r in some if r["method"] == m], key, digits) for m in SHOWN)
+            table.append((f"{place}, {name}", *cells))
+        table.append((f"{place}, the truth to itself", truth, "", ""))
     return lines(table)
 
 

@@ -40,7 +40,7 @@ def estimators(rows: Rows, _: Mapping[str, Any]) -> str:
 def gaussians(rows: Rows, _: Mapping[str, Any]) -> str:
     """A row a size and a model, over the seeds."""
     table = [
-        ("D", "model", "seeds", "KL, nats", "cost", "least cost", "above it", "|z − best|² / D")
+        ("D", "model", "seeds", "KL, nats", "cost", "least cost", "above it", "‖z − best‖² / D")
     ]
     for size, model in sorted({(r["size"], r["model"]) for r in rows}):
         some = [r for r in rows if (r["size"], r["model"]) == (size, model)]
