@@ -180,17 +180,17 @@ class Operator(LipschitzLayer):
         names = ("weight", "u", "v")
         w, u, v = (widened(torch.stack([getattr(o, name) for o in parts])) for name in names)
         rounding = torch.finfo(self.weight.dtype).eps
-        tolerance = max(tolerance, 4 * rounding)
-        # Weights can change without a trace, by `weight.data`; what is no number stays, and does not stop the others.
-        marks = _marks(w, u, v)
-        rows = [
-            i
-            for i, (o, mark) in enumerate(zip(parts, marks, strict=True))
-            if (o.stale(tolerance) or not _same(o._mark, mark)) and math.isfinite(mark[0])
-        ]
+        thorough, tolerance = tolerance < TRAINING_TOLERANCE, max(tolerance, 4 * rounding)
+        # Weights can change without a trace, by `weight.data`. In training they change anyway.
+        known = zip(parts, _marks(w, u, v), strict=True) if thorough else ()
+        rest = {o for o, mark in known if not o.stale(tolerance) and _same(o._mark, mark)}
+        # What is no number stays, and does not stop the others.
+        peak = w.flatten(1).abs().amax(1)
+        finite = peak.isfinite().tolist()
+        rows = [i for i, o in enumerate(parts) if finite[i] and o not in rest]
         if not rows:
             return
-        parts, w, u, v = [parts[i] for i in rows], w[rows], u[rows], v[rows]
+        parts, w, u, v, peak = [parts[i] for i in rows], w[rows], u[rows], v[rows], peak[rows]
         new = unit(self._back(u, w))
         image = unit(self._image(new, w))
         lost = ~(length(new) > 0)
@@ -201,11 +201,11 @@ class Operator(LipschitzLayer):
             # What is at rest is so in another precision too.
             going = going | ~(length(a - b) <= 2 * tolerance * length(b))
         # The vectors do not depend on the scale, which could be out of the range of squares.
-        w = w / _over(w.flatten(1).abs().amax(1).clamp(min=torch.finfo(w.dtype).tiny), w)
+        w = w / _over(peak.clamp(min=torch.finfo(w.dtype).tiny), w)
         # Nothing of u is left, though the map need not be zero.
         start = unit(torch.where(_over(lost, v), probe(v), new))
         beside = widened(torch.stack([o.beside for o in parts]))
-        found, beside = self._search(start, beside, w, tolerance)
+        found, beside = self._search(start, beside, w, tolerance, thorough)
         if not bool(going.all()):
             # What is at rest stays, bit for bit, unless it is at a lesser vector.
             before, after = (length(self._image(a, w)) / length(a) for a in (v, found))
@@ -214,12 +214,13 @@ class Operator(LipschitzLayer):
         u = torch.where(_over(going, u), unit(self._image(v, w)), u)
         for name, values in (("u", u), ("v", v), ("beside", beside)):
             torch._foreach_copy_([getattr(o, name) for o in parts], values.unbind())
-        w, u, v = (widened(torch.stack([getattr(o, name) for o in parts])) for name in names)
-        for o, mark in zip(parts, _marks(w, u, v), strict=True):
-            o._mark = mark
+        if thorough:
+            w, u, v = (widened(torch.stack([getattr(o, name) for o in parts])) for name in names)
+            for o, mark in zip(parts, _marks(w, u, v), strict=True):
+                o._mark = mark
 
     def _search(
-        self, v: Tensor, beside: Tensor, weight: Tensor, tolerance: float
+        self, v: Tensor, beside: Tensor, weight: Tensor, tolerance: float, thorough: bool
     ) -> tuple[Tensor, Tensor]:
         """The input that is stretched most, from v, and one beside it."""
         into, out = v.shape, (len(v), *self.u.shape)
@@ -230,7 +231,7 @@ class Operator(LipschitzLayer):
             beside.flatten(1),
             tolerance,
             MAX_STEPS,
-            thorough=tolerance < TRAINING_TOLERANCE,
+            thorough=thorough,
         )
         return found.reshape(into), beside.reshape(into)
 
