@@ -22,7 +22,7 @@ from ..krylov import widened
 from ..parts import REFRESH_TOLERANCE, TRAINING_TOLERANCE
 from .lipschitz_layers import SWISH, LipschitzLayer, Prepared, Slope
 from .norms import dual, induced_bound, length, unit
-from .singular import MORE, probe, search
+from .singular import MORE, marks, probe, same, search
 
 TOLERANCE = TRAINING_TOLERANCE
 """By how much sigma may be short of the norm: the iteration stops when W^T u is as close to v, or far closer."""
@@ -177,13 +177,12 @@ class Operator(LipschitzLayer):
 
     def _follow(self, parts: Sequence[Any], tolerance: float) -> None:
         """u and v of parts that are alike, to the present weights."""
-        names = ("weight", "u", "v")
-        w, u, v = (widened(torch.stack([getattr(o, name) for o in parts])) for name in names)
+        w, u, v = (_stacked(parts, name) for name in ("weight", "u", "v"))
         rounding = torch.finfo(self.weight.dtype).eps
         thorough, tolerance = tolerance < TRAINING_TOLERANCE, max(tolerance, 4 * rounding)
         # Weights can change without a trace, by `weight.data`. In training they change anyway.
-        known = zip(parts, _marks(w, u, v), strict=True) if thorough else ()
-        rest = {o for o, mark in known if not o.stale(tolerance) and _same(o._mark, mark)}
+        known = zip(parts, marks(w, u, v), strict=True) if thorough else ()
+        rest = {o for o, mark in known if not o.stale(tolerance) and same(o._mark, mark)}
         # What is no number stays, and does not stop the others.
         peak = w.flatten(1).abs().amax(1)
         finite = peak.isfinite().tolist()
@@ -204,7 +203,7 @@ class Operator(LipschitzLayer):
         w = w / _over(peak.clamp(min=torch.finfo(w.dtype).tiny), w)
         # Nothing of u is left, though the map need not be zero.
         start = unit(torch.where(_over(lost, v), probe(v), new))
-        beside = widened(torch.stack([o.beside for o in parts]))
+        beside = _stacked(parts, "beside")
         found, beside = self._search(start, beside, w, tolerance, thorough)
         if not bool(going.all()):
             # What is at rest stays, bit for bit, unless it is at a lesser vector.
@@ -215,8 +214,8 @@ class Operator(LipschitzLayer):
         for name, values in (("u", u), ("v", v), ("beside", beside)):
             torch._foreach_copy_([getattr(o, name) for o in parts], values.unbind())
         if thorough:
-            w, u, v = (widened(torch.stack([getattr(o, name) for o in parts])) for name in names)
-            for o, mark in zip(parts, _marks(w, u, v), strict=True):
+            now = (_stacked(parts, name) for name in ("weight", "u", "v"))
+            for o, mark in zip(parts, marks(*now), strict=True):
                 o._mark = mark
 
     def _search(
@@ -401,18 +400,6 @@ def _longest(rows: Tensor, p: Any) -> Tensor:
     return out
 
 
-def _marks(*tensors: Tensor) -> list[list[float]]:
-    """Two numbers for the values of every row of some tensors [maps, ...]."""
-    values = torch.cat([t.flatten(1) for t in tensors], 1)
-    # The rounding of a row's sums depends on how many rows there are.
-    values = values if values.device.type == "mps" else values.double()
-    size = length(values)
-    share = (values @ probe(values)[0]) / size.clamp(min=torch.finfo(values.dtype).tiny)
-    found: list[list[float]] = torch.stack((size, share), 1).tolist()
-    return found
-
-
-def _same(mark: list[float], other: list[float]) -> bool:
-    return all(
-        math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-9) for a, b in zip(mark, other, strict=True)
-    )
+def _stacked(parts: Sequence[Operator], name: str) -> Tensor:
+    """A tensor of every part, [maps, ...], with the digits that decompositions need."""
+    return widened(torch.stack([getattr(o, name) for o in parts]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -123,3 +124,21 @@ def _direction(a: Tensor, *others: Tensor) -> Tensor:
     for o in others:
         a = a - (a * o).sum(1, keepdim=True) * o
     return a
+
+
+def marks(*tensors: Tensor) -> list[list[float]]:
+    """Two numbers for the values of every row of some tensors [maps, ...]."""
+    values = torch.cat([t.flatten(1) for t in tensors], 1)
+    # The rounding of a row's sums depends on how many rows there are.
+    values = values if values.device.type == "mps" else values.double()
+    size = values.norm(dim=1)
+    share = (values @ probe(values)[0]) / size.clamp(min=torch.finfo(values.dtype).tiny)
+    found: list[list[float]] = torch.stack((size, share), 1).tolist()
+    return found
+
+
+def same(mark: list[float], other: list[float]) -> bool:
+    """Whether two marks are of the same values, but for rounding."""
+    return all(
+        math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-9) for a, b in zip(mark, other, strict=True)
+    )
