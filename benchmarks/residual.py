@@ -5,8 +5,8 @@
 Train step, log_prob and inverse take turns in one process; medians, and the ratio to diffeo, eager. All contestants sum
 the same fixed number of terms, with one probe, and keep gradients by the Neumann series; a train step of diffeo holds
 its refresh of the power iterations, and that of the peer its own. Both have the weights of a model that was trained for
-a while, since a block is almost linear at first, and inverses go to the same step. compiled: torch.compile of log_prob
-and of the train step. Stored in results/residual_bench.json, with evaluations of g for each inverse.
+a while, since a block is almost linear at first, and inverses go to the same step. compiled: torch.compile of log_prob,
+of the train step and of the inverse. Stored in results/residual_bench.json, with evaluations of g for each inverse.
 """
 
 from __future__ import annotations
@@ -193,8 +193,11 @@ def enter(name: str, size: Blocks, *, compiled: bool) -> Calls:
     contestant = made(name, size)
     found = calls(contestant, torch.randn(size.batch, *size.shape), compiled=compiled)
     del found["sample"]
-    if not compiled:  # of a model of its own, which no step changes in between
-        found["inverse"] = torch.no_grad()(made(name, size).sample)
+    # Of a model of its own, which no step changes in between.
+    inverse = made(name, size).sample
+    if compiled:
+        inverse = torch.compile(inverse, dynamic=False)
+    found["inverse"] = torch.no_grad()(inverse)
     if "train step" not in found:
         return found
     step = found["train step"]

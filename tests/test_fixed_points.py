@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -107,6 +108,36 @@ def test_rows_that_are_not_finite_come_back_as_they_are() -> None:
     assert torch.allclose(found.x[0], torch.tensor([2.0, 2.0]))
     assert bool(found.x[1, 0].isposinf())
     assert bool(found.x[2, 0].isnan())
+
+
+def test_a_compiled_search_is_that_of_eager_code_in_one_graph() -> None:
+    b = torch.tensor([1.0, 2.0], dtype=torch.float64)
+
+    def search(x0: Tensor) -> Tensor:
+        return fixed_point(lambda x: 0.5 * x.sin() + b, x0, name="sine", lipschitz=0.5)
+
+    compiled = torch.compile(search, backend="aot_eager", fullgraph=True)
+    for n in (3, 5, 0):  # the second batch of another size makes it dynamic
+        x0 = torch.randn(n, 2, dtype=torch.float64)
+        x0[1:2] = math.nan
+        with torch.no_grad(), recording() as found:
+            torch.testing.assert_close(compiled(x0), search(x0), equal_nan=True, rtol=0, atol=1e-15)
+        (name, one), (_, other) = found
+        assert name == "sine"
+        assert torch.equal(one.steps, other.steps)
+        assert torch.equal(one.x.isnan(), other.x.isnan())
+
+
+def test_a_compiled_search_that_fails_is_the_same_error() -> None:
+    @torch.compile(backend="aot_eager", fullgraph=True)
+    def search(x0: Tensor) -> Tensor:
+        return fixed_point(lambda x: 2 * x + 1, x0, name="line", max_steps=40, lipschitz=0.5)
+
+    with (
+        torch.no_grad(),
+        pytest.raises(ConvergenceError, match=r"line: .* of 2 of 2 .* in 40 eval"),
+    ):
+        search(torch.zeros(2, 1))
 
 
 def test_iterations_are_recorded() -> None:

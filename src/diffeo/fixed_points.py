@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .errors import ConfigError, ConvergenceError
-from .tracing import may_look
+from .tracing import apart, may_look
 
 Map = Callable[[Tensor], Tensor]
 """x [batch, *event] -> [batch, *event], example by example; what it closes over (parameters, inputs) gets gradients."""
@@ -83,6 +83,7 @@ def default_tolerance(dtype: torch.dtype) -> float:
     return ROUNDINGS * torch.finfo(dtype).eps
 
 
+@apart
 @torch.no_grad()
 def solve(
     g: Map,
@@ -117,14 +118,10 @@ def solve(
         value = g(x.reshape(shape)).detach().reshape(x.shape)
         return value, _norm(value - x)
 
-    def converged(x: Tensor, residual: Tensor) -> Tensor:
-        # Not where both are infinite.
-        return residual < _norm(x).clamp_(min=size**0.5).mul_(tolerance)
-
     x = x0
     value, residual = evaluate(x)
     finite = torch.linalg.vector_norm(x, math.inf, dim=1) < math.inf
-    done = converged(x, residual) | ~finite
+    done = _converged(x, residual, tolerance) | ~finite
     at_rest = torch.zeros_like(done, dtype=torch.long)  # evaluations of what was done
     best, since, rejected = residual, torch.zeros_like(at_rest), torch.zeros_like(at_rest)
     plain = torch.ones_like(done)
@@ -151,7 +148,7 @@ def solve(
             residual = torch.where(take, r, residual)
             plain = ~good
         at_rest += done
-        done = done | converged(x, residual)
+        done = done | _converged(x, residual, tolerance)
         count, still = count + 1, int(done.sum())
         if count % look == 0:
             since = torch.where(done | (residual < best), 0, since + look)
@@ -162,7 +159,10 @@ def solve(
     if not bool(done.all()):
         _raise(name, residual, done, tolerance, count)
     found = torch.where(finite[:, None], value, x)
-    solution = Solution(found.reshape(shape), residual, steps)
+    return _recorded(name, Solution(found.reshape(shape), residual, steps))
+
+
+def _recorded(name: str, solution: Solution) -> Solution:
     if (record := _found.get()) is not None:
         record.append((name, solution))
     return solution
@@ -182,8 +182,9 @@ def fixed_point(
 
     Backward solves u = v + (dg/dx)^T u for the incoming gradient v, to the same tolerance relative to v, by the same
     method; it calls g again, which must give the same values (no dropout of its own). x0 gets no gradient.
-    torch.compile leaves the search out of its graphs. torch.export and torch.func, which cannot look at values, take as
-    many steps x <- g(x) as `lipschitz`, a constant of g below 1, asks for, and go backward through them.
+    lipschitz: a constant of g below 1. With it torch.export and torch.func, which cannot look at values, take as many
+    steps x <- g(x) as it asks for and go backward through them, and torch.compile takes `picard` into its graph where
+    no gradients are recorded, if g closes over no two views of one tensor; other searches are left out of graphs.
 
     >>> a = torch.tensor([[3.0]], requires_grad=True)
     >>> x = fixed_point(lambda x: 0.5 * x + a, torch.zeros(1, 1))
@@ -192,6 +193,9 @@ def fixed_point(
     """
     if lipschitz is not None and not may_look():
         return _unrolled(g, x0, lipschitz, tolerance)
+    plain = method == "picard" and not torch.is_grad_enabled()
+    if lipschitz is not None and plain and torch.compiler.is_compiling():
+        return _looped(g, x0, name, tolerance, max_steps)
     return _searched(g, x0, name, tolerance=tolerance, max_steps=max_steps, method=method)
 
 
@@ -204,6 +208,55 @@ def _unrolled(g: Map, x: Tensor, lipschitz: float, tolerance: float | None) -> T
     return x
 
 
+def _looped(g: Map, x0: Tensor, name: str, tolerance: float | None, max_steps: int) -> Tensor:
+    """`picard` within a graph of torch.compile."""
+    from torch._higher_order_ops import while_loop
+
+    tolerance = default_tolerance(x0.dtype) if tolerance is None else tolerance
+    g = _in_full(g)
+    each = -1, *[1] * (x0.ndim - 1)
+    finite = torch.linalg.vector_norm(x0.flatten(1), math.inf, dim=1) < math.inf
+
+    def more(count: Tensor, *state: Tensor) -> Tensor:
+        return (count < max_steps) & ~state[-1].all()
+
+    def step(count: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        x, value, _, steps, done = state
+        x = torch.where(done.reshape(each), x, value)
+        value = g(x)
+        residual = _norm((value - x).flatten(1))
+        after = done | _converged(x.flatten(1), residual, tolerance)
+        return count + 1, x, value, residual, steps + ~done, after
+
+    steps = (~finite).long()
+    none = torch.zeros_like(steps, dtype=x0.dtype)
+    start = steps.new_zeros(()), x0.clone(), x0.clone(), none, steps, ~finite
+    _, _, value, residual, steps, done = while_loop(more, step, start)
+    found = torch.where(finite.reshape(each), value, x0)
+    out: Tensor = torch.ops.diffeo.converged(found, residual, steps, done, name, tolerance)
+    return out
+
+
+def _checked(
+    x: Tensor, residual: Tensor, steps: Tensor, done: Tensor, name: str, tolerance: float
+) -> Tensor:
+    """x, at the end of a search in a graph, where every example is done."""
+    residual = residual / math.prod(x.shape[1:]) ** 0.5
+    if not bool(done.all()):
+        _raise(name, residual, done, tolerance, int(steps.max()))
+    return _recorded(name, Solution(x.clone(), residual, steps)).x
+
+
+# What Python does with values, for graphs of torch.compile.
+_operators = torch.library.Library("diffeo", "FRAGMENT")
+_operators.define(
+    "converged(Tensor x, Tensor residual, Tensor steps, Tensor done, str name, float tolerance) -> Tensor"
+)
+_operators.impl("converged", _checked, "CompositeExplicitAutograd")
+_operators.impl("converged", lambda x, *rest: torch.empty_like(x), "Meta")
+
+
+@apart
 def _searched(g: Map, x0: Tensor, name: str, **settings: Any) -> Tensor:
     x = solve(g, x0, name=name, **settings).x
     if not torch.is_grad_enabled():
@@ -218,11 +271,6 @@ def _searched(g: Map, x0: Tensor, name: str, **settings: Any) -> Tensor:
     first: Tensor = _Newton.apply(x, y, None, root)  # type: ignore[no-untyped-call]
     second: Tensor = _Newton.apply(x, g(first), first, root)  # type: ignore[no-untyped-call]
     return second
-
-
-# What torch.compiler.disable sets; that decorator itself would make `import diffeo` load dynamo and sympy.
-solve._torchdynamo_disable = True  # type: ignore[attr-defined]
-_searched._torchdynamo_disable = True  # type: ignore[attr-defined]
 
 
 @dataclass
@@ -295,6 +343,11 @@ def _in_full(g: Map) -> Map:
             return g(x)
 
     return exact
+
+
+def _converged(x: Tensor, residual: Tensor, tolerance: float) -> Tensor:
+    """Of x and residual, [batch, entries] and [batch]; not where both are infinite."""
+    return residual < _norm(x).clamp_(min=x.shape[1] ** 0.5).mul_(tolerance)
 
 
 def _norm(x: Tensor) -> Tensor:

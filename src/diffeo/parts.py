@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import ConfigError
+from .tracing import uncompiled
 
 Shape = tuple[int, ...]
 ContextShape = Shape | dict[str, Shape] | None
@@ -71,6 +72,7 @@ class Refreshed(nn.Module):
             part.refresh(tolerance)
 
 
+@uncompiled
 @torch.no_grad()
 def refresh(module: nn.Module, tolerance: float = REFRESH_TOLERANCE) -> None:
     """Bring all state that follows weights up to the present ones: after a step, on load, before an inversion.
@@ -87,10 +89,6 @@ def refresh(module: nn.Module, tolerance: float = REFRESH_TOLERANCE) -> None:
             groups.setdefault(part.alike(), []).append(part)
     for parts in groups.values():
         parts[0].refresh_together(parts, tolerance)
-
-
-# What torch.compiler.disable sets; that decorator itself would make `import diffeo` load dynamo and sympy.
-refresh._torchdynamo_disable = True  # type: ignore[attr-defined]
 
 
 def describe(value: Any, path: str = "flow") -> Any:

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
 import torch
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def eager() -> bool:
@@ -15,3 +23,28 @@ def may_look() -> bool:
     # torch.compiler.is_exporting() is that flag, but true of torch.compile, too, within dynamo of older releases.
     exporting = getattr(torch.compiler, "_is_exporting_flag", False)
     return not (exporting or torch._C._are_functorch_transforms_active())
+
+
+def uncompiled(f: Callable[P, R]) -> Callable[P, R]:
+    """f, with all that it calls, stays out of torch.compile.
+
+    It is torch.compiler.disable, which as a decorator would make `import diffeo` load dynamo and sympy.
+    """
+
+    made: list[Callable[P, R]] = []
+
+    @wraps(f)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        if "torch._dynamo" not in sys.modules:
+            return f(*args, **kwargs)
+        if not made:
+            made.append(torch.compiler.disable(f))
+        return made[0](*args, **kwargs)
+
+    return apart(run)
+
+
+def apart(f: Callable[P, R]) -> Callable[P, R]:
+    """f breaks the graph of torch.compile, and what it calls has graphs of its own."""
+    f._torchdynamo_disable = True  # type: ignore[attr-defined]
+    return f

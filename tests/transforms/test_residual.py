@@ -366,6 +366,20 @@ def test_inverses_are_exported_and_mapped(name):
     assert (slope @ there - torch.eye(3)).abs().max() < 1e-10
 
 
+@pytest.mark.parametrize("name", NETS)
+def test_inverses_compile_as_one_graph(name):
+    net, z, context, _ = case(name)
+    layer = Residual(
+        net.in_shape, lambda *shapes: net, estimator=Exact(), context_shape=net.context_shape
+    )
+    compiled = torch.compile(
+        lambda *args: layer.inverse(*args), fullgraph=True, backend="aot_eager"
+    )
+    with torch.no_grad():
+        for found, one in zip(compiled(z, context), layer.inverse(z, context), strict=True):
+            torch.testing.assert_close(found, one, rtol=0, atol=1e-12)
+
+
 def test_an_inverse_that_does_not_exist_is_an_error_that_names_the_layer():
     layer = Residual((2,), partial(LipschitzMLP, hidden=(4,)), estimator=Exact()).double()
     with torch.no_grad():

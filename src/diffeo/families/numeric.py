@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..errors import ConvergenceError
 from ..properties import Properties
+from ..tracing import apart
 from .base import Family
 
 Map = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -111,6 +112,7 @@ def _newton(f: Map, x: Tensor, y: Tensor) -> Tensor:
     return x - residual * (-slope).clamp(max=largest).exp()
 
 
+@apart
 @torch.no_grad()
 def _root(f: Map, y: Tensor, x: Tensor, tolerance: float | None, name: str) -> Tensor:
     eps = torch.finfo(y.dtype).eps
@@ -161,7 +163,3 @@ def _root(f: Map, y: Tensor, x: Tensor, tolerance: float | None, name: str) -> T
             "there in this dtype"
         )
     return x.detach()
-
-
-# What torch.compiler.disable sets; that decorator itself would make `import diffeo` load dynamo and sympy.
-_root._torchdynamo_disable = True  # type: ignore[attr-defined]

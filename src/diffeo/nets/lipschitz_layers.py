@@ -211,7 +211,8 @@ class Concatenated(LipschitzLayer):
     def prepare(self, shift: Tensor | None = None) -> Prepared:
         first, *others = self.layers
         inner = [first.prepare(shift), *(layer.prepare() for layer in others)]  # type: ignore[operator]
-        return inner, self.shares().unbind()
+        # Copies: loops in graphs of torch.compile take no two views of one tensor.
+        return inner, [share.clone() for share in self.shares()]
 
     def forward(self, x: Tensor, prepared: Prepared) -> Tensor:
         inner, (a, b) = prepared
@@ -279,4 +280,4 @@ def pull(
 
 def product(numbers: Any) -> float:
     """The product of Lipschitz constants, that of a composition."""
-    return math.prod(float(n) for n in numbers)
+    return math.prod([float(n) for n in numbers])

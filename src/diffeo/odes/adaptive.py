@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConvergenceError
+from ..tracing import apart
 from .solver import OWN, Solver
 from .steps import Dynamics, Embedded
 
@@ -16,6 +17,7 @@ WORTH = 0.8
 """Share of the examples still under way below which the others are left out of the computation."""
 
 
+@apart
 def adaptive_steps(
     f: Dynamics, y: Tensor, start: float, end: float, solver: Solver, entries: int, name: str
 ) -> Tensor:
@@ -86,10 +88,6 @@ def adaptive_steps(
         f"{float(h[going].min()):.1e}; the field is too steep or not finite there, or the tolerance below the rounding "
         f"of {str(y.dtype).removeprefix('torch.')}"
     )
-
-
-# Its length depends on values. What torch.compiler.disable sets; that decorator would make the import load dynamo.
-adaptive_steps._torchdynamo_disable = True  # type: ignore[attr-defined]
 
 
 def _joined(parts: list[tuple[Tensor, Tensor]]) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError, ConvergenceError
+from ..tracing import apart
 from .adaptive import adaptive_steps, norm
 from .solver import OWN, Solver
 from .steps import Dynamics, equal_steps
@@ -37,6 +38,7 @@ def solve(
     return by_torchdiffeq(f, y, start, end, solver, entries, name)[0]
 
 
+@apart
 def by_torchdiffeq(
     f: Any,
     y: Tensor,
@@ -82,9 +84,6 @@ def by_torchdiffeq(
             f"{name}: {len(y)} examples do not reach the end of time with {solver}: {error}"
         ) from error
     return tuple(part[-1] for part in out) if beside else (out[-1],)
-
-
-by_torchdiffeq._torchdynamo_disable = True  # type: ignore[attr-defined]
 
 
 __all__ = ["by_torchdiffeq", "solve"]

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..errors import ConvergenceError, DirectionError
 from ..krylov import Product, conjugate_gradients, widened
+from ..tracing import apart
 
 At = Callable[..., tuple[Tensor, Callable[[], Tensor], Product]]
 """(x [n, D], rows of the batch or None) -> grad G [n, D], its Jacobian [n, D, D] when called, and as a product."""
@@ -28,6 +29,7 @@ MOST = 0.05
 _AIM = 4  # roundings at which a row is done; between the two it is done when no step lowers its residual
 
 
+@apart
 @torch.no_grad()
 def find(at: At, y: Tensor, *, direct: bool, name: str) -> Tensor:
     """x [n, D] with grad G(x) = y [n, D]; no gradients. direct: by the matrix, else by conjugate gradients.
@@ -64,10 +66,6 @@ def find(at: At, y: Tensor, *, direct: bool, name: str) -> Tensor:
             "potential is too curved or too flat there for this dtype"
         )
     return x
-
-
-# What torch.compiler.disable sets; that decorator itself would make `import diffeo` load dynamo and sympy.
-find._torchdynamo_disable = True  # type: ignore[attr-defined]
 
 
 def cholesky(h: Tensor) -> Tensor:
