@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .errors import ConfigError, ConvergenceError
-from .tracing import apart, may_look
+from .tracing import OPERATORS, apart, may_look
 
 Map = Callable[[Tensor], Tensor]
 """x [batch, *event] -> [batch, *event], example by example; what it closes over (parameters, inputs) gets gradients."""
@@ -248,12 +248,11 @@ def _checked(
 
 
 # What Python does with values, for graphs of torch.compile.
-_operators = torch.library.Library("diffeo", "FRAGMENT")
-_operators.define(
+OPERATORS.define(
     "converged(Tensor x, Tensor residual, Tensor steps, Tensor done, str name, float tolerance) -> Tensor"
 )
-_operators.impl("converged", _checked, "CompositeExplicitAutograd")
-_operators.impl("converged", lambda x, *rest: torch.empty_like(x), "Meta")
+OPERATORS.impl("converged", _checked, "CompositeExplicitAutograd")
+OPERATORS.impl("converged", lambda x, *rest: torch.empty_like(x), "Meta")
 
 
 @apart

@@ -8,9 +8,17 @@ from functools import wraps
 from typing import ParamSpec, TypeVar
 
 import torch
+from torch import Tensor
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+OPERATORS = torch.library.Library("diffeo", "FRAGMENT")
+"""What graphs of torch.compile call as it is."""
+
+OPERATORS.define("kept(Tensor x) -> Tensor")
+OPERATORS.impl("kept", torch.clone, "CompositeExplicitAutograd")
+OPERATORS.impl("kept", torch.empty_like, "Meta")
 
 
 def eager() -> bool:
@@ -48,3 +56,11 @@ def apart(f: Callable[P, R]) -> Callable[P, R]:
     """f breaks the graph of torch.compile, and what it calls has graphs of its own."""
     f._torchdynamo_disable = True  # type: ignore[attr-defined]
     return f
+
+
+def kept(x: Tensor) -> Tensor:
+    """A copy for a backward pass, whatever comes to be written into x, which takes no gradients."""
+    # A plain copy is left out of graphs: x itself would be there for backward.
+    compiled = torch.compiler.is_compiling() and may_look()
+    out: Tensor = torch.ops.diffeo.kept(x) if compiled else x.clone()
+    return out

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..krylov import widened
 from ..parts import REFRESH_TOLERANCE, TRAINING_TOLERANCE
+from ..tracing import kept
 from .lipschitz_layers import LipschitzLayer
 from .norms import length, unit
 from .singular import MORE, marks, probe, same, search
@@ -63,7 +64,7 @@ class Spectral(LipschitzLayer):
         u, v = self.u, self.v
         if torch.is_grad_enabled():
             # A backward pass can come after the next refresh.
-            u, v = u.clone(), v.clone()
+            u, v = kept(u), kept(v)
         return torch.dot(u.flatten(), self._image(v, self.weight).flatten())
 
     def refresh(self, tolerance: float = REFRESH_TOLERANCE) -> None:
