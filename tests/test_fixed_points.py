@@ -140,6 +140,30 @@ def test_a_compiled_search_that_fails_is_the_same_error() -> None:
         search(torch.zeros(2, 1))
 
 
+def test_a_compiled_search_takes_any_layout_and_gives_up_where_there_are_no_numbers() -> None:
+    weight = torch.tensor([[0.3, 0.2], [0.1, -0.4]], dtype=torch.float64)
+
+    def search(x0: Tensor, weight: Tensor) -> Tensor:
+        return fixed_point(lambda x: x @ weight + 1, x0, name="line", lipschitz=0.7)
+
+    compiled = torch.compile(search, backend="aot_eager", fullgraph=True)
+    big = torch.randn(2, 5, dtype=torch.float64)
+    with torch.no_grad():
+        for x0 in (big.t(), big[:1, 3:5]):
+            torch.testing.assert_close(compiled(x0, weight), search(x0, weight))
+        with pytest.raises(ConvergenceError, match="in 1 evaluations, worst residual nan"):
+            compiled(big[:, :2], math.nan * weight)
+
+
+@pytest.mark.parametrize("lipschitz", [-0.1, 1.0, 1.2])
+def test_a_constant_of_no_contraction_is_refused(lipschitz: float) -> None:
+    x0 = torch.zeros(2, 1)
+    with pytest.raises(ConfigError, match="at least 0 and below 1"):
+        fixed_point(torch.cos, x0, lipschitz=lipschitz)
+    with pytest.raises(ConfigError, match="at least 0 and below 1"):
+        solve(torch.cos, x0).error_bound(lipschitz)
+
+
 def test_iterations_are_recorded() -> None:
     g = _contraction(2, 0.5)
     solve(g, torch.zeros(7, 2).double(), name="outside")

@@ -46,6 +46,15 @@ FLOWS = {
 }
 
 
+@pytest.mark.parametrize("name", ["realnvp", "residual_flow"])
+def test_without_weights_there_is_nothing_to_save(name, tmp_path):
+    with torch.device("meta"):
+        flow = diffeo.zoo.build(name, (2,), size="tiny")
+    with pytest.raises(SavedModelError, match="meta device has no weights"):
+        flow.save(tmp_path / "model")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("name", FLOWS)
 def test_bit_identical_in_another_process(name, tmp_path):
     flow = FLOWS[name]().eval()

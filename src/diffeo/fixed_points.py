@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .errors import ConfigError, ConvergenceError
-from .tracing import OPERATORS, apart, may_look
+from .tracing import may_look, operator, uncompiled
 
 Map = Callable[[Tensor], Tensor]
 """x [batch, *event] -> [batch, *event], example by example; what it closes over (parameters, inputs) gets gradients."""
@@ -52,8 +52,10 @@ class Solution:
     def error_bound(self, lipschitz: float) -> Tensor:
         """Root mean square distance of x from the fixed point, at most: L residual / (1 - L), [batch].
 
-        lipschitz: L, a constant of g in the 2-norm, below 1.
+        lipschitz: L, a constant of g in the 2-norm, below 1. Raises ConfigError for another.
         """
+        if not 0 <= lipschitz < 1:
+            raise ConfigError(f"lipschitz must be at least 0 and below 1, got {lipschitz}")
         return lipschitz * self.residual / (1 - lipschitz)
 
 
@@ -83,7 +85,7 @@ def default_tolerance(dtype: torch.dtype) -> float:
     return ROUNDINGS * torch.finfo(dtype).eps
 
 
-@apart
+@uncompiled
 @torch.no_grad()
 def solve(
     g: Map,
@@ -184,13 +186,16 @@ def fixed_point(
     method; it calls g again, which must give the same values (no dropout of its own). x0 gets no gradient.
     lipschitz: a constant of g below 1. With it torch.export and torch.func, which cannot look at values, take as many
     steps x <- g(x) as it asks for and go backward through them, and torch.compile takes `picard` into its graph where
-    no gradients are recorded, if g closes over no two views of one tensor; other searches are left out of graphs.
+    no gradients are recorded: it must be able to trace g whole, which closes over no two views of one tensor. Other
+    searches are left out of graphs. Raises ConfigError for a constant outside [0, 1).
 
     >>> a = torch.tensor([[3.0]], requires_grad=True)
     >>> x = fixed_point(lambda x: 0.5 * x + a, torch.zeros(1, 1))
     >>> bool((x - 6).abs() < 1e-4), torch.autograd.grad(x, a)[0]
     (True, tensor([[2.0000]]))
     """
+    if lipschitz is not None and not 0 <= lipschitz < 1:
+        raise ConfigError(f"lipschitz must be at least 0 and below 1, got {lipschitz}")
     if lipschitz is not None and not may_look():
         return _unrolled(g, x0, lipschitz, tolerance)
     plain = method == "picard" and not torch.is_grad_enabled()
@@ -215,22 +220,26 @@ def _looped(g: Map, x0: Tensor, name: str, tolerance: float | None, max_steps: i
     tolerance = default_tolerance(x0.dtype) if tolerance is None else tolerance
     g = _in_full(g)
     each = -1, *[1] * (x0.ndim - 1)
+    # What goes round has one layout.
+    x0 = x0.clone(memory_format=torch.contiguous_format)
     finite = torch.linalg.vector_norm(x0.flatten(1), math.inf, dim=1) < math.inf
 
     def more(count: Tensor, *state: Tensor) -> Tensor:
-        return (count < max_steps) & ~state[-1].all()
+        _, _, residual, _, done = state
+        # Of no number there is nothing more to expect.
+        return (count < max_steps) & (~done & ~residual.isnan()).any()
 
     def step(count: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         x, value, _, steps, done = state
         x = torch.where(done.reshape(each), x, value)
-        value = g(x)
+        value = g(x).clone(memory_format=torch.contiguous_format)
         residual = _norm((value - x).flatten(1))
         after = done | _converged(x.flatten(1), residual, tolerance)
         return count + 1, x, value, residual, steps + ~done, after
 
     steps = (~finite).long()
     none = torch.zeros_like(steps, dtype=x0.dtype)
-    start = steps.new_zeros(()), x0.clone(), x0.clone(), none, steps, ~finite
+    start = steps.new_zeros(()), x0, x0.clone(), none, steps, ~finite
     _, _, value, residual, steps, done = while_loop(more, step, start)
     found = torch.where(finite.reshape(each), value, x0)
     out: Tensor = torch.ops.diffeo.converged(found, residual, steps, done, name, tolerance)
@@ -248,27 +257,26 @@ def _checked(
 
 
 # What Python does with values, for graphs of torch.compile.
-OPERATORS.define(
-    "converged(Tensor x, Tensor residual, Tensor steps, Tensor done, str name, float tolerance) -> Tensor"
+operator(
+    "converged(Tensor x, Tensor residual, Tensor steps, Tensor done, str name, float tolerance) -> Tensor",
+    _checked,
 )
-OPERATORS.impl("converged", _checked, "CompositeExplicitAutograd")
-OPERATORS.impl("converged", lambda x, *rest: torch.empty_like(x), "Meta")
 
 
-@apart
+@uncompiled
 def _searched(g: Map, x0: Tensor, name: str, **settings: Any) -> Tensor:
     x = solve(g, x0, name=name, **settings).x
     if not torch.is_grad_enabled():
         return x
     g = _in_full(g)
     root = _Root(g, f"{name}, gradient", settings)
-    y = g(x)
+    y = g(_finite(x))
     if not y.requires_grad:
         return x
     # Newton steps x + (I - dg/dx)^-1 (g(x) - x) that change no value: the first has the right gradient, at a constant
     # x; the second has it at an x with a gradient of its own, for the second order.
     first: Tensor = _Newton.apply(x, y, None, root)  # type: ignore[no-untyped-call]
-    second: Tensor = _Newton.apply(x, g(first), first, root)  # type: ignore[no-untyped-call]
+    second: Tensor = _Newton.apply(x, g(_finite(first)), first, root)  # type: ignore[no-untyped-call]
     return second
 
 
@@ -305,8 +313,9 @@ class _Newton(torch.autograd.Function):
 
 def _adjoint(root: _Root, x: Tensor, v: Tensor, again: bool) -> Tensor:
     """u = v + (dg/dx)^T u at x; `again`: with the graph of u itself."""
+    there = x.detach().flatten(1).isfinite().all(1).reshape(-1, *[1] * (x.ndim - 1))
     with torch.enable_grad():
-        x = x if again else x.detach().requires_grad_()
+        x = _finite(x) if again else _finite(x.detach()).requires_grad_()
         y = root.g(x)
     # Relative to v, whose scale is that of the loss.
     entries = math.prod(v.shape[1:])
@@ -324,7 +333,7 @@ def _adjoint(root: _Root, x: Tensor, v: Tensor, again: bool) -> Tensor:
                 retain_graph=True,
                 allow_unused=True,
             )
-        return v / scale if product is None else v / scale + product
+        return v / scale if product is None else v / scale + torch.where(there, product, 0.0)
 
     find = fixed_point if again else _solved
     return find(adjoint, v.detach() / scale, name=root.name, **root.settings) * scale
@@ -342,6 +351,12 @@ def _in_full(g: Map) -> Map:
             return g(x)
 
     return exact
+
+
+def _finite(x: Tensor) -> Tensor:
+    """x with zeros in place of rows that are not finite, which have no gradient and must not reach that of others."""
+    rows = x.detach().flatten(1).isfinite().all(1)
+    return torch.where(rows.reshape(-1, *[1] * (x.ndim - 1)), x, 0.0)
 
 
 def _converged(x: Tensor, residual: Tensor, tolerance: float) -> Tensor:

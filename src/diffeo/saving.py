@@ -42,10 +42,10 @@ def save(flow: Flow, folder: str | Path) -> Path:
 
     folder = Path(folder)
     tree = describe(flow)
-    refresh(flow)
-    tensors = {k: v.detach().cpu().clone().contiguous() for k, v in flow.state_dict().items()}
     if any(t.is_meta for t in flow.state_dict().values()):
         raise SavedModelError("a flow on the meta device has no weights to save")
+    refresh(flow)
+    tensors = {k: v.detach().cpu().clone().contiguous() for k, v in flow.state_dict().items()}
     weights = save_tensors(tensors, metadata={"format": "pt"})
     document: dict[str, Any] = {
         "format": FORMAT,

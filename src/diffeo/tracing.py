@@ -13,13 +13,6 @@ from torch import Tensor
 P = ParamSpec("P")
 R = TypeVar("R")
 
-OPERATORS = torch.library.Library("diffeo", "FRAGMENT")
-"""What graphs of torch.compile call as it is."""
-
-OPERATORS.define("kept(Tensor x) -> Tensor")
-OPERATORS.impl("kept", torch.clone, "CompositeExplicitAutograd")
-OPERATORS.impl("kept", torch.empty_like, "Meta")
-
 
 def eager() -> bool:
     """Whether every operation runs on values at once: not in torch.compile, torch.export and torch.func."""
@@ -34,11 +27,17 @@ def may_look() -> bool:
 
 
 def uncompiled(f: Callable[P, R]) -> Callable[P, R]:
-    """f, with all that it calls, stays out of torch.compile.
+    """f, with all that it calls, stays out of torch.compile."""
+    return _disabled(f, recursive=True)
 
-    It is torch.compiler.disable, which as a decorator would make `import diffeo` load dynamo and sympy.
-    """
 
+def apart(f: Callable[P, R]) -> Callable[P, R]:
+    """f stays out of torch.compile, and what it calls has graphs of its own."""
+    return _disabled(f, recursive=False)
+
+
+def _disabled(f: Callable[P, R], *, recursive: bool) -> Callable[P, R]:
+    """torch.compiler.disable, which as a decorator would make `import diffeo` load dynamo and sympy."""
     made: list[Callable[P, R]] = []
 
     @wraps(f)
@@ -46,16 +45,25 @@ def uncompiled(f: Callable[P, R]) -> Callable[P, R]:
         if "torch._dynamo" not in sys.modules:
             return f(*args, **kwargs)
         if not made:
-            made.append(torch.compiler.disable(f))
+            torch._dynamo.decorators.skip(run)
+            made.append(torch.compiler.disable(f, recursive=recursive))
         return made[0](*args, **kwargs)
 
-    return apart(run)
+    run._torchdynamo_disable = True  # type: ignore[attr-defined]
+    return run
 
 
-def apart(f: Callable[P, R]) -> Callable[P, R]:
-    """f breaks the graph of torch.compile, and what it calls has graphs of its own."""
-    f._torchdynamo_disable = True  # type: ignore[attr-defined]
-    return f
+def operator(schema: str, f: Callable[..., Tensor]) -> None:
+    """f as torch.ops.diffeo.*, which graphs of torch.compile call as it is; its first argument is like its result."""
+    name = schema.partition("(")[0]
+    # A module that is loaded again finds it there.
+    if not hasattr(torch.ops.diffeo, name):
+        torch.library.define(f"diffeo::{name}", schema[len(name) :])
+        torch.library.impl(f"diffeo::{name}", "CompositeExplicitAutograd", f)
+        torch.library.impl(f"diffeo::{name}", "Meta", lambda x, *rest: torch.empty_like(x))
+
+
+operator("kept(Tensor x) -> Tensor", torch.clone)
 
 
 def kept(x: Tensor) -> Tensor:

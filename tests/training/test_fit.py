@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import diffeo
 from diffeo.errors import ConfigError, InputError, ShapeError, TrainingError
+from diffeo.training.module import weight_matrices
 
 QUIET = {"progress": False, "batch_size": 32}
 
@@ -55,6 +56,15 @@ def test_forms_of_data(form):
     assert math.isfinite(run.metrics["train"])
     assert not model.training
     assert any(not torch.equal(v, before[k]) for k, v in model.named_parameters())
+
+
+@pytest.mark.parametrize("name", ["residual_flow", "idensenet", "cpflow", "realnvp"])
+def test_weight_decay_reaches_the_matrices_of_every_kind_of_network(name):
+    model = diffeo.zoo.build(name, (2,), size="tiny")
+    found = set(weight_matrices(model))
+    assert found
+    inner = [p for n, p in model.named_parameters() if p.ndim == 2 and ".raw" not in n]
+    assert found == set(inner)
 
 
 def test_standardization_is_fitted_on_the_training_rows_only():

@@ -273,6 +273,37 @@ def test_half_precision_has_a_likelihood_and_an_inverse(name):
     assert all(map(torch.equal, half.buffers(), before))
 
 
+@pytest.mark.parametrize(
+    ("name", "settings"), [("residual_flow", {}), ("ffjord", {"adjoint": True})]
+)
+def test_gradients_taken_under_autocast_have_every_digit(name, settings):
+    torch.manual_seed(0)
+    flow = randomize(diffeo.zoo.build(name, (3,), size="tiny", **settings), scale=2.0)
+    x = torch.randn(20, 3)
+    noise = flow.transform.draw(20)
+    given = {} if noise is None else {"noise": noise}
+    found = []
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            loss = flow.log_prob(x, **given).mean()
+            found.append(torch.autograd.grad(loss, list(flow.parameters()), allow_unused=True))
+    for a, b in zip(*found, strict=True):
+        assert a is b is None or (a - b).norm() <= 3e-4 * b.norm() + 1e-6
+
+
+def test_frozen_weights_and_linear_networks_have_scores():
+    flow = diffeo.zoo.build("residual_flow", (2,), size="tiny", hidden=()).requires_grad_(False)
+    x = torch.randn(5, 2, requires_grad=True)
+    assert torch.autograd.grad(flow.log_prob(x).sum(), x)[0].isfinite().all()
+    net = LipschitzMLP((2,), (2,), hidden=(4,)).requires_grad_(False)
+    layer = Residual((2,), lambda *shapes: net)
+    last = net.layers[-1].bias.requires_grad_()
+    y, ladj = layer(x.detach())
+    torch.testing.assert_close(
+        torch.autograd.grad((y.sum() + ladj.sum()), last)[0], torch.tensor([5.0, 5.0])
+    )
+
+
 def test_a_roulette_without_exact_terms_is_unbiased_for_one_example():
     """It often draws no term at all, which is no reason to leave out the gradient of the first."""
     torch.manual_seed(0)
@@ -381,6 +412,20 @@ def test_inverses_compile_as_one_graph(name):
     with torch.no_grad():
         for found, one in zip(compiled(z, context), layer.inverse(z, context), strict=True):
             torch.testing.assert_close(found, one, rtol=0, atol=1e-12)
+
+
+def test_rows_that_are_not_finite_leave_the_gradients_of_others():
+    torch.manual_seed(0)
+    layer = Residual((3,), partial(LipschitzMLP, hidden=(8,)), estimator=Exact()).double()
+    z = torch.randn(4, 3, dtype=torch.float64)
+    broken = z.clone()
+    broken[0] = math.nan
+    found, expected = (
+        torch.autograd.grad(layer.inverse(v)[0][1:].sum(), list(layer.parameters()))
+        for v in (broken, z)
+    )
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 
 
 def test_an_inverse_that_does_not_exist_is_an_error_that_names_the_layer():

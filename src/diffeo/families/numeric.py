@@ -112,8 +112,8 @@ def _newton(f: Map, x: Tensor, y: Tensor) -> Tensor:
     return x - residual * (-slope).clamp(max=largest).exp()
 
 
-@apart
 @torch.no_grad()
+@apart
 def _root(f: Map, y: Tensor, x: Tensor, tolerance: float | None, name: str) -> Tensor:
     eps = torch.finfo(y.dtype).eps
     tolerance = ROUNDINGS * eps if tolerance is None else tolerance

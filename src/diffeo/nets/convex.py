@@ -37,6 +37,7 @@ class InputConvex(Conditioner):
     """A function F(x, context), [batch, 1], convex in x; a subclass says what the linear maps are."""
 
     kernel: tuple[int, ...] = ()
+    decayed = ("free",)
 
     def __init__(
         self,

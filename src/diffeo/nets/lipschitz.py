@@ -249,6 +249,8 @@ class LipschitzConvNet(LipschitzNet):
         norm: Norms = 2.0,
     ) -> None:
         channels, *size = _images(in_shape, out_shape, type(self).__name__)
+        if not kernels:
+            raise ConfigError(f"{type(self).__name__} needs one kernel or more")
         more, learned, spaces = _spaces(norm, len(kernels) + 1, activation)
         widths = (width,) * (len(kernels) - 1) + (out_shape[0],)
         layers: list[LipschitzLayer] = []

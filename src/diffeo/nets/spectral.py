@@ -34,6 +34,7 @@ class Spectral(LipschitzLayer):
     v: Tensor
     beside: Tensor
     spectral: bool
+    decayed = ("weight",)
 
     def __init__(self) -> None:
         super().__init__()
@@ -88,6 +89,8 @@ class Spectral(LipschitzLayer):
     @torch.no_grad()
     def refresh_together(parts: Sequence[Any], tolerance: float) -> None:
         one = parts[0]
+        if one.weight.is_meta:
+            return
         if one.spectral:
             # The error of a product would be that of the rounding.
             with torch.autocast(one.weight.device.type, enabled=False):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from ..errors import ConvergenceError
-from ..tracing import apart
+from ..tracing import apart, uncompiled
 from .solver import OWN, Solver
-from .steps import Dynamics, Embedded
+from .steps import Dynamics, Embedded, Step
 
 SAFETY, LEAST, MOST = 0.9, 0.2, 10.0
 MEMORY = 0.04
@@ -27,49 +29,33 @@ def adaptive_steps(
     """
     tableau = OWN[solver.name]
     step = Embedded(tableau, y)
-    power = 1 / tableau.order - 0.75 * MEMORY
     sign = 1.0 if end >= start else -1.0
     span = abs(end - start)
-    done = y.new_zeros(len(y))  # time that has passed
     slope = f(y.new_full((len(y),), start), y)
     h = _first_step(f, y, slope, start, sign, span, solver, entries)
-    smallest = 4 * torch.finfo(y.dtype).eps * span
-    left = span - done
-    before = torch.ones_like(h)  # error over tolerance of the last accepted step
-    failed = torch.zeros_like(h, dtype=torch.bool)
+    pace = _Pace(h, y.new_zeros(len(y)), torch.ones_like(h), torch.zeros_like(h, dtype=torch.bool))
     rows = torch.arange(len(y), device=y.device)
     finished: list[tuple[Tensor, Tensor]] = []
     for _ in range(solver.most):
-        h = torch.minimum(h, left)
-        after, slopes, times, states = step(f, start + sign * done, y, sign * h, slope)
-        with torch.no_grad():
-            ratio = _ratio(step.error(h, slopes), y, after, solver, entries)
-            good = ratio <= 1
-            everywhere = bool(good.all())
-            taken = h if everywhere else torch.where(good, h, torch.zeros_like(h))
+        now = start + sign * pace.done
+        tried, taken, pace, going, facts = _attempt(
+            step, f, now, y, slope, sign, span, pace, solver, entries
+        )
+        after, slopes, times, states = tried
+        everywhere, finite, stuck, many = facts.tolist()
         if everywhere:
             y, slope = after, slopes[-1]
         else:
             # What is rejected may not be finite, and must not reach a gradient.
-            if not bool(ratio.isfinite().all()):
-                after, slopes, times, states = step(f, start + sign * done, y, sign * taken, slope)
+            if not finite:
+                after, slopes, times, states = step(f, now, y, sign * taken, slope)
+            good = taken > 0
             y = torch.where(good[:, None], after, y)
             slope = torch.where(good[:, None], slopes[-1], slope)
         if f.records:
             f.record(times, states, [sign * taken * w for w in tableau.weights])
-        with torch.no_grad():
-            ratio = ratio.nan_to_num(nan=1e30, posinf=1e30).clamp(min=1e-4)
-            factor = SAFETY * ratio**-power * torch.where(good, before, 1.0) ** MEMORY
-            # Not longer at once after a step that was too long.
-            factor = torch.where(good & failed, factor.clamp(max=1.0), factor)
-            before, failed = torch.where(good, ratio, before), ~good
-            done = torch.where(good & (h >= left), torch.full_like(h, span), done + taken)
-            h = h * factor.clamp(LEAST, MOST)
-            left = span - done
-            going = left > 0
-            many = int(going.sum())
-            if bool((going & (h < smallest)).any()):
-                break
+        if stuck:
+            break
         if not many:
             finished.append((rows, y))
             return _joined(finished)
@@ -77,19 +63,74 @@ def adaptive_steps(
             here, gone = going.nonzero()[:, 0], (~going).nonzero()[:, 0]
             finished.append((rows[gone], y[gone]))
             f = f.take(here)
-            y, slope, h, left, done, before, failed, rows = (
-                v[here] for v in (y, slope, h, left, done, before, failed, rows)
-            )
-    stuck = going & ((h < smallest) | (h * solver.most > span))
-    worst = float(left.max())
+            y, slope, rows = (v[here] for v in (y, slope, rows))
+            pace = _Pace(*(v[here] for v in pace))
+    left = span - pace.done
+    failed = (left > 0) & ((pace.h < _smallest(y, span)) | (pace.h * solver.most > span))
     raise ConvergenceError(
-        f"{name}: {max(int(stuck.sum()), 1)} of {len(y) + sum(len(r) for r, _ in finished)} examples do not reach the "
-        f"end of time with {solver}: up to {worst:.3g} of {span:.3g} is left, after steps down to "
-        f"{float(h[going].min()):.1e}; the field is too steep or not finite there, or the tolerance below the rounding "
-        f"of {str(y.dtype).removeprefix('torch.')}"
+        f"{name}: {max(int(failed.sum()), 1)} of {len(y) + sum(len(r) for r, _ in finished)} examples do not reach the "
+        f"end of time with {solver}: up to {float(left.max()):.3g} of {span:.3g} is left, after steps down to "
+        f"{float(pace.h[left > 0].min()):.1e}; the field is too steep or not finite there, or the tolerance below the "
+        f"rounding of {str(y.dtype).removeprefix('torch.')}"
     )
 
 
+class _Pace(NamedTuple):
+    """Of every example, [batch]."""
+
+    h: Tensor
+    """The step to try."""
+    done: Tensor
+    """Time that has passed."""
+    before: Tensor
+    """Error over tolerance of the last accepted step."""
+    failed: Tensor
+    """Whether the last step was too long."""
+
+
+def _attempt(
+    step: Embedded,
+    f: Dynamics,
+    now: Tensor,
+    y: Tensor,
+    slope: Tensor,
+    sign: float,
+    span: float,
+    pace: _Pace,
+    solver: Solver,
+    entries: int,
+) -> tuple[Step, Tensor, _Pace, Tensor, Tensor]:
+    """A step of every example, the time it took, 0 where it is rejected, the pace after it, and who is under way.
+
+    Last, what decides on the further course, [4]: whether all were accepted, all were finite, some are stuck; and how
+    many are under way. No branch depends on values: torch.compile makes one graph of it.
+    """
+    left = span - pace.done
+    h = torch.minimum(pace.h, left)
+    tried = step(f, now, y, sign * h, slope)
+    with torch.no_grad():
+        ratio = _ratio(step.error(h, tried[1]), y, tried[0], solver, entries)
+        good, finite = ratio <= 1, ratio.isfinite().all()
+        taken = torch.where(good, h, torch.zeros_like(h))
+        ratio = ratio.nan_to_num(nan=1e30, posinf=1e30).clamp(min=1e-4)
+        power = 1 / OWN[solver.name].order - 0.75 * MEMORY
+        factor = SAFETY * ratio**-power * torch.where(good, pace.before, 1.0) ** MEMORY
+        # Not longer at once after a step that was too long.
+        factor = torch.where(good & pace.failed, factor.clamp(max=1.0), factor)
+        done = torch.where(good & (h >= left), torch.full_like(h, span), pace.done + taken)
+        h = h * factor.clamp(LEAST, MOST)
+        going = span - done > 0
+        stuck = (going & (h < _smallest(y, span))).any()
+        facts = torch.stack((good.all().long(), finite.long(), stuck.long(), going.sum()))
+        after = _Pace(h, done, torch.where(good, ratio, pace.before), ~good)
+    return tried, taken, after, going, facts
+
+
+def _smallest(y: Tensor, span: float) -> float:
+    return 4 * torch.finfo(y.dtype).eps * span
+
+
+@uncompiled
 def _joined(parts: list[tuple[Tensor, Tensor]]) -> Tensor:
     """Examples in their order, from (indices, values)."""
     if len(parts) == 1:

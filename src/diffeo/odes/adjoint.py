@@ -68,12 +68,14 @@ class _Adjoint(torch.autograd.Function):
         state = torch.cat((after[:, :entries], grad[:, :entries]), 1)
         sums = [torch.zeros_like(p) for p in inputs]
         backwards = _Backwards(f, beside, entries, inputs, sums)
-        if solver.name in OWN:
-            state = solve(backwards, state, end, start, solver, entries=2 * entries, name=name)
-        else:
-            state, *sums = by_torchdiffeq(
-                backwards.with_inputs, state, end, start, solver, 2 * entries, name, *sums
-            )
+        # The error of a step would be that of the rounding.
+        with torch.autocast(grad.device.type, enabled=False):
+            if solver.name in OWN:
+                state = solve(backwards, state, end, start, solver, entries=2 * entries, name=name)
+            else:
+                state, *sums = by_torchdiffeq(
+                    backwards.with_inputs, state, end, start, solver, 2 * entries, name, *sums
+                )
         return (None,) * 6 + (torch.cat((state[:, entries:], beside), 1), *sums)
 
 

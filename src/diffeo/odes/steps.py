@@ -67,6 +67,10 @@ def equal_steps(
     return y
 
 
+Step = tuple[Tensor, Tensor, list[Tensor], list[Tensor]]
+"""The state after, f of the stages [stages, batch, n], and times and states of the stages."""
+
+
 class Embedded:
     """Steps [batch] of a method with an error estimate, each example's of its own length."""
 
@@ -76,10 +80,7 @@ class Embedded:
         self.matrix = like.new_tensor(rows)
         self.nodes = like.new_tensor(tableau.nodes)[:, None]
 
-    def __call__(
-        self, f: Dynamics, t: Tensor, y: Tensor, h: Tensor, first: Tensor
-    ) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:
-        """The state after, f of the stages [stages, batch, n], and times and states of the stages."""
+    def __call__(self, f: Dynamics, t: Tensor, y: Tensor, h: Tensor, first: Tensor) -> Step:
         times = list((t + self.nodes * h).unbind())
         slopes, states = [first], [y]
         for i in range(1, len(times)):
@@ -97,4 +98,4 @@ class Embedded:
         return mixed.view_as(slopes[0])
 
 
-__all__ = ["Dynamics", "Embedded", "equal_steps", "stages"]
+__all__ = ["Dynamics", "Embedded", "Step", "equal_steps", "stages"]

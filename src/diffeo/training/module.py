@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from typing import Any
 
@@ -267,10 +267,9 @@ class MaximumLikelihood(pl.LightningModule):
         s = self.settings
         matrices: list[nn.Parameter] = []
         others: list[nn.Parameter] = []
-        for module in self.flow.modules():
-            decays = isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d)
-            for name, p in module.named_parameters(recurse=False):
-                (matrices if decays and name == "weight" else others).append(p)
+        decayed = set(weight_matrices(self.flow))
+        for p in self.flow.parameters():
+            (matrices if p in decayed else others).append(p)
         groups: list[dict[str, Any]] = [
             {"params": matrices, "weight_decay": s.weight_decay},
             {"params": others, "weight_decay": 0.0},
@@ -340,3 +339,13 @@ class MaximumLikelihood(pl.LightningModule):
         self.history = {k: [tuple(p) for p in v] for k, v in state["history"].items()}
         self._sum, self._count = state["recent"]
         self._earlier = state["seconds"]
+
+
+def weight_matrices(flow: nn.Module) -> Iterator[nn.Parameter]:
+    """What weight decay is for: kernels of linear maps and convolutions, and what other layers list as `decayed`."""
+    for module in flow.modules():
+        plain = isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d)
+        for name in ("weight",) if plain else getattr(module, "decayed", ()):
+            found = getattr(module, name)
+            many = found if isinstance(found, nn.ParameterList) else [found]
+            yield from (p for p in many if isinstance(p, nn.Parameter))

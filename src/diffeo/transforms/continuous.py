@@ -289,6 +289,8 @@ class _Motion(Dynamics):
         return torch.cat([value, *(v[:, None] for v in values[1:])], 1) if self.what else value
 
     def take(self, rows: Tensor) -> _Motion:
+        if self.context is None and self.e is None:
+            return self
         rows = rows if self.rows is None else self.rows[rows]
         return _Motion(self.layer, self.context, self.e, self.what, self.count, self.prepared, rows)
 

@@ -29,8 +29,8 @@ MOST = 0.05
 _AIM = 4  # roundings at which a row is done; between the two it is done when no step lowers its residual
 
 
-@apart
 @torch.no_grad()
+@apart
 def find(at: At, y: Tensor, *, direct: bool, name: str) -> Tensor:
     """x [n, D] with grad G(x) = y [n, D]; no gradients. direct: by the matrix, else by conjugate gradients.
 
@@ -158,4 +158,5 @@ class _Solve(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         first_only()
-        return conjugate_gradients(ctx.product, grad[:, None]).x[:, 0], None
+        with torch.autocast(grad.device.type, enabled=False):
+            return conjugate_gradients(ctx.product, grad[:, None]).x[:, 0], None

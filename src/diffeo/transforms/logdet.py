@@ -332,17 +332,17 @@ class _Neumann(torch.autograd.Function):
         x, probes, vector, *leaves = ctx.saved_tensors
         needs = (ctx.needs_input_grad[4], *ctx.needs_input_grad[7:])
         inputs = [t.detach().requires_grad_(n) for t, n in zip((x, *leaves), needs, strict=True)]
-        with torch.enable_grad():
+        with torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
             y, push, _ = ctx.net.linearize(inputs[0], rebuilt(ctx.tree, inputs[1:]))
             t = push(probes)
         weighted = vector * (ladj_grad / probes.shape[1]).reshape(-1, *[1] * (vector.ndim - 1))
-        found = iter(
-            torch.autograd.grad(
-                (y, t),
-                [i for i in inputs if i.requires_grad],
-                (y_grad, weighted),
-                allow_unused=True,
-            )
+        # J does not depend on what is added last, and of a linear g on x.
+        outputs, given = zip(
+            *[(o, v) for o, v in ((y, y_grad), (t, weighted)) if o.requires_grad], strict=True
         )
+        wanted = [i for i in inputs if i.requires_grad]
+        with torch.autocast(x.device.type, enabled=False):
+            grads = torch.autograd.grad(outputs, wanted, given, allow_unused=True)
+        found = iter(grads)
         by_x, *others = (next(found) if n else None for n in needs)
         return (None, None, None, None, by_x, None, None, *others)
