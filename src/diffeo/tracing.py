@@ -10,6 +10,9 @@ from typing import ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
+RIGHT = {"inplace_buffers": False}
+"""Options of torch.compile: inductor of torch 2.13 gives wrong gradients without, as of a field in steps of Euler."""
+
 P = ParamSpec("P")
 R = TypeVar("R")
 

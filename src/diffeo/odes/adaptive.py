@@ -18,6 +18,9 @@ MEMORY = 0.04
 WORTH = 0.8
 """Share of the examples still under way below which the others are left out of the computation."""
 
+FEWEST = 2
+"""Examples that go on together, one of them done if need be: torch.compile has code of its own for batches of one."""
+
 
 @apart
 def adaptive_steps(
@@ -36,9 +39,10 @@ def adaptive_steps(
     pace = _Pace(h, y.new_zeros(len(y)), torch.ones_like(h), torch.zeros_like(h, dtype=torch.bool))
     rows = torch.arange(len(y), device=y.device)
     finished: list[tuple[Tensor, Tensor]] = []
+    attempt = _recorded if torch.is_grad_enabled() else _attempt
     for _ in range(solver.most):
         now = start + sign * pace.done
-        tried, taken, pace, going, facts = _attempt(
+        tried, taken, pace, going, facts = attempt(
             step, f, now, y, slope, sign, span, pace, solver, entries
         )
         after, slopes, times, states = tried
@@ -59,7 +63,9 @@ def adaptive_steps(
         if not many:
             finished.append((rows, y))
             return _joined(finished)
-        if many <= WORTH * len(y):
+        if max(many, FEWEST) <= WORTH * len(y):
+            if many < FEWEST:
+                going[(~going).nonzero()[0]] = True
             here, gone = going.nonzero()[:, 0], (~going).nonzero()[:, 0]
             finished.append((rows[gone], y[gone]))
             f = f.take(here)
@@ -124,6 +130,10 @@ def _attempt(
         facts = torch.stack((good.all().long(), finite.long(), stuck.long(), going.sum()))
         after = _Pace(h, done, torch.where(good, ratio, pace.before), ~good)
     return tried, taken, after, going, facts
+
+
+# Where gradients are recorded, the compiler of torch 2.13 does not give those of the steps (see `tracing.RIGHT`).
+_recorded = uncompiled(_attempt)
 
 
 def _smallest(y: Tensor, span: float) -> float:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..parts import describe, rebuild
+from ..tracing import RIGHT
 from .case import Args, Case, Outputs, cast, condition, expect, gap, leaves, tree_map
 from .randomize import randomize
 from .report import Check, Failure, Skip
@@ -60,14 +61,17 @@ def _same_bits(case: Case, module: nn.Module, what: str) -> float:
 
 
 def check_compile(case: Case) -> float:
-    """torch.compile(fullgraph=True) gives the eager values and input gradients. Resets dynamo's caches first."""
+    """torch.compile(fullgraph=True) gives the eager values and gradients, of input and parameters. Resets dynamo first."""
     if case.backend == "none":
         raise Skip("backend is none")
     torch._dynamo.reset()
     # A method of the case would be traced with it; a closure over the module alone is what users compile.
     apply, module = case.apply, case.copy()
     compiled = torch.compile(
-        lambda *args: apply(module, args), fullgraph=True, backend=case.backend
+        lambda *args: apply(module, args),
+        fullgraph=True,
+        backend=case.backend,
+        options=dict(RIGHT) if case.backend == "inductor" else None,
     )
     x = case.args[0]
     given = x.clone().requires_grad_(x.is_floating_point())
@@ -75,16 +79,19 @@ def check_compile(case: Case) -> float:
     plain = x.clone().requires_grad_(x.is_floating_point())
     expected = apply(module, (plain, *case.args[1:]))
     error = expect(gap(found, expected), 1e-9, "compiled - eager")
-    grads = [_input_gradient(o, a) for o, a in ((found, given), (expected, plain))]
+    grads = [_gradients(o, a, module) for o, a in ((found, given), (expected, plain))]
     torch._dynamo.reset()
     return max(error, expect(gap(*grads), 1e-7, "compiled - eager gradients"))
 
 
-def _input_gradient(out: Outputs, x: Tensor) -> Any:
-    total = torch.stack([o.sum() for o in out if o.is_floating_point()]).sum()
-    if not total.requires_grad or not x.requires_grad:
+def _gradients(out: Outputs, x: Tensor, module: nn.Module) -> Any:
+    """By x and the parameters, of a sum in which no two numbers count alike."""
+    floats = torch.cat([o.flatten() for o in out if o.is_floating_point()])
+    total = (floats * torch.arange(1, len(floats) + 1).to(floats).cos()).sum()
+    inputs = [t for t in (x, *module.parameters()) if t.requires_grad]
+    if not total.requires_grad or not inputs:
         return ()
-    return torch.autograd.grad(total, x, materialize_grads=True)
+    return torch.autograd.grad(total, inputs, materialize_grads=True)
 
 
 def check_vmap(case: Case) -> float:

@@ -15,6 +15,7 @@ from ..errors import ConfigError
 from ..evaluation import LOG2
 from ..flow import Flow
 from ..objectives import Loss, Objective, flow_matching
+from ..tracing import RIGHT
 from ..transforms import Continuous
 from .auxiliary import auxiliary
 from .settings import TrainingSettings
@@ -116,7 +117,9 @@ class CompiledLoss:
     def __init__(self, flow: Flow, settings: TrainingSettings) -> None:
         self.flow = flow
         self.plain = loss_function(flow, settings)
-        self._run: LossFunction = torch.compile(self.plain, fullgraph=True, dynamic=False)
+        self._run: LossFunction = torch.compile(
+            self.plain, fullgraph=True, dynamic=False, options=dict(RIGHT)
+        )
         self._tried: set[Any] = set()
 
     def __call__(
