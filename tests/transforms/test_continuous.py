@@ -171,6 +171,26 @@ def test_a_point_does_not_depend_on_its_batch_mates(solver: str, limit: float) -
         assert float(((a - c).abs() / c.abs().clamp(min=1)).detach().max()) < 1e-3
 
 
+def test_attempts_at_a_step_are_compiled() -> None:
+    layer = made((2,), context_shape=(2,), rtol=1e-8, atol=1e-8)
+    x, context = points(12, 2) * torch.linspace(0.01, 20, 12).double()[:, None], points(12, 2)
+
+    def both(x: Tensor) -> list[Tensor]:
+        return [*layer(x, context), layer.inverse(x, context)[0]]
+
+    compiled = torch.compile(both, backend="eager")
+    for grad in (False, True):
+        with torch.set_grad_enabled(grad):
+            found, expected = compiled(x), both(x)
+        if grad:
+            found, expected = (
+                [*torch.autograd.grad(sum(t.sin().sum() for t in out), list(layer.parameters()))]
+                for out in (found, expected)
+            )
+        for a, b in zip(found, expected, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("options", [{}, {"adjoint": True}, {"trace": "hutchinson"}])
 def test_examples_that_are_done_leave_and_come_back_in_their_place(options: Any) -> None:
     """Values and gradients of a batch, easy and hard ones mixed, are those of its examples alone."""

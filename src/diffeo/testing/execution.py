@@ -61,7 +61,7 @@ def _same_bits(case: Case, module: nn.Module, what: str) -> float:
 
 
 def check_compile(case: Case) -> float:
-    """torch.compile(fullgraph=True) gives the eager values and gradients, of input and parameters. Resets dynamo first."""
+    """torch.compile(fullgraph=True) gives the eager values, and all gradients. Resets dynamo first."""
     if case.backend == "none":
         raise Skip("backend is none")
     torch._dynamo.reset()
