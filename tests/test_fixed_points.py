@@ -69,7 +69,7 @@ def test_a_wrong_acceleration_only_costs_evaluations(
     method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever is proposed, a contraction's fixed point is found, with few evaluations more than without."""
-    kind = fixed_points._ACCELERATIONS[method]
+    kind = fixed_points.ACCELERATIONS[method]
 
     class Wrong(kind):  # type: ignore[misc, valid-type]
         def step(self, x: Tensor, value: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ def test_a_wrong_acceleration_only_costs_evaluations(
     g = _contraction(3, 0.8)
     x0 = torch.ones(7, 3, dtype=torch.float64)
     plain = solve(g, x0)
-    monkeypatch.setitem(fixed_points._ACCELERATIONS, method, Wrong)
+    monkeypatch.setitem(fixed_points.ACCELERATIONS, method, Wrong)
     other = solve(g, x0, method=method)  # type: ignore[arg-type]
     assert torch.allclose(other.x, plain.x, rtol=0, atol=1e-13)
     assert int(other.steps.max()) <= int(plain.steps.max()) + 2 * fixed_points._REJECTIONS

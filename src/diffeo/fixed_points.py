@@ -1,7 +1,6 @@
 """Fixed points x = g(x), example by example, to a stated tolerance: Picard, Anderson, Broyden; implicit gradients.
 
-Anderson, Iterative procedures for nonlinear integral equations, JACM 12, 1965; Walker & Ni, SIAM J. Numer. Anal. 49,
-2011. Broyden, Math. Comp. 19, 1965. Gradients: Bai, Kolter, Koltun, Deep equilibrium models, 2019, arXiv:1909.01377.
+Gradients: Bai, Kolter, Koltun, Deep equilibrium models, 2019, arXiv:1909.01377.
 """
 
 from __future__ import annotations
@@ -11,11 +10,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from .accelerations import ACCELERATIONS
 from .errors import ConfigError, ConvergenceError
 from .tracing import may_look, operator, uncompiled
 
@@ -110,8 +110,8 @@ def solve(
     """
     if torch.is_autocast_enabled(x0.device.type):
         g = _in_full(g)
-    if method not in _ACCELERATIONS:
-        raise ConfigError(f"method must be one of {', '.join(_ACCELERATIONS)}, got {method!r}")
+    if method not in ACCELERATIONS:
+        raise ConfigError(f"method must be one of {', '.join(ACCELERATIONS)}, got {method!r}")
     tolerance = default_tolerance(x0.dtype) if tolerance is None else tolerance
     shape, x0 = x0.shape, x0.detach().flatten(1)
     size = x0.shape[1]
@@ -127,7 +127,7 @@ def solve(
     at_rest = torch.zeros_like(done, dtype=torch.long)  # evaluations of what was done
     best, since, rejected = residual, torch.zeros_like(at_rest), torch.zeros_like(at_rest)
     plain = torch.ones_like(done)
-    made = _ACCELERATIONS[method]
+    made = ACCELERATIONS[method]
     acceleration = None if made is None else made(x, value)
     look = _LOOK if acceleration is None else 1
     count, still = 1, int(done.sum())
@@ -313,7 +313,7 @@ class _Newton(torch.autograd.Function):
 
 def _adjoint(root: _Root, x: Tensor, v: Tensor, again: bool) -> Tensor:
     """u = v + (dg/dx)^T u at x; `again`: with the graph of u itself."""
-    there = x.detach().flatten(1).isfinite().all(1).reshape(-1, *[1] * (x.ndim - 1))
+    there = _finite_rows(x)
     with torch.enable_grad():
         x = _finite(x) if again else _finite(x.detach()).requires_grad_()
         y = root.g(x)
@@ -353,10 +353,14 @@ def _in_full(g: Map) -> Map:
     return exact
 
 
+def _finite_rows(x: Tensor) -> Tensor:
+    """Which rows are finite, to be broadcast over x."""
+    return x.detach().flatten(1).isfinite().all(1).reshape(-1, *[1] * (x.ndim - 1))
+
+
 def _finite(x: Tensor) -> Tensor:
     """x with zeros in place of rows that are not finite, which have no gradient and must not reach that of others."""
-    rows = x.detach().flatten(1).isfinite().all(1)
-    return torch.where(rows.reshape(-1, *[1] * (x.ndim - 1)), x, 0.0)
+    return torch.where(_finite_rows(x), x, 0.0)
 
 
 def _converged(x: Tensor, residual: Tensor, tolerance: float) -> Tensor:
@@ -376,82 +380,3 @@ def _raise(name: str, residual: Tensor, done: Tensor, tolerance: float, steps: i
         f"evaluations, worst residual {float(worst.max()):.3g}: the map is no contraction there (refresh its Lipschitz "
         "constants), or its rounding is above the tolerance"
     )
-
-
-# -- accelerations: a proposal from what one example has seen ---------------------------------------------------------
-
-
-class _Acceleration(Protocol):
-    def __init__(self, x: Tensor, value: Tensor) -> None: ...
-
-    def step(self, x: Tensor, value: Tensor) -> Tensor:
-        """Where to evaluate g next, given x and g(x), [batch, entries]."""
-
-    def learn(self, x: Tensor, value: Tensor, tried: Tensor, found: Tensor) -> None:
-        """g(tried) = found, tried from x with g(x) = value."""
-
-
-class _Anderson:
-    """The combination of the last evaluations whose residual is least, as if g were affine."""
-
-    MEMORY = 5
-
-    def __init__(self, x: Tensor, value: Tensor) -> None:
-        self.seen = [(x, value)]
-
-    def step(self, x: Tensor, value: Tensor) -> Tensor:
-        residual = value - x
-        change = torch.stack([(b - a) - residual for a, b in self.seen], 1)
-        # Columns of norm 1: a small one counts as much as a large one; that of x itself is zero and drops out.
-        size = change.norm(dim=2, keepdim=True)
-        unit = change / torch.where(size > 0, size, torch.ones_like(size))
-        gram, right = unit @ unit.mT, -(unit @ residual[:, :, None])
-        ridge = 10 * torch.finfo(x.dtype).eps * torch.eye(len(self.seen)).to(x)
-        # solve_ex: a singular or non-finite system of one example must not stop the others.
-        weight = torch.linalg.solve_ex(gram + ridge, right)[0]
-        weight = weight / torch.where(size > 0, size, torch.ones_like(size))
-        moves = torch.stack([b - value for _, b in self.seen], 1)
-        out: Tensor = value + (weight * moves).sum(1)
-        return out
-
-    def learn(self, x: Tensor, value: Tensor, tried: Tensor, found: Tensor) -> None:
-        self.seen = [*self.seen[-self.MEMORY + 1 :], (tried, found)]
-
-
-class _Broyden:
-    """x + H (g(x) - x) with H y = s for the last change s of x and -y of the residual: I + sum u v^T, at first I."""
-
-    MEMORY = 16
-
-    def __init__(self, x: Tensor, value: Tensor) -> None:
-        self.pairs: list[tuple[Tensor, Tensor]] = []
-
-    def _apply(self, r: Tensor, transposed: bool = False) -> Tensor:
-        out = r
-        for u, v in self.pairs:
-            a, b = (v, u) if transposed else (u, v)
-            out = out + a * (b * r).sum(1, keepdim=True)
-        return out
-
-    def step(self, x: Tensor, value: Tensor) -> Tensor:
-        return x + self._apply(value - x)
-
-    def learn(self, x: Tensor, value: Tensor, tried: Tensor, found: Tensor) -> None:
-        if len(self.pairs) == self.MEMORY:
-            self.pairs = []
-        s, y = tried - x, (value - x) - (found - tried)
-        predicted, v = self._apply(y), self._apply(s, transposed=True)
-        below = (s * predicted).sum(1, keepdim=True)
-        # Where the update is undefined, also at s = 0 of an example that is done, H stays.
-        safe = below.abs() > 1e-6 * s.norm(dim=1, keepdim=True) * predicted.norm(
-            dim=1, keepdim=True
-        )
-        u = torch.where(safe, (s - predicted) / torch.where(safe, below, 1.0), 0.0)
-        self.pairs.append((u, torch.where(safe, v, 0.0)))
-
-
-_ACCELERATIONS: dict[str, type[_Acceleration] | None] = {
-    "picard": None,
-    "anderson": _Anderson,
-    "broyden": _Broyden,
-}

@@ -7,23 +7,20 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-# Not `torch.library.custom_op`, which loads sympy: importing diffeo stays cheap.
-_library = torch.library.Library("diffeo", "DEF")
-_library.define(
-    "draw(SymInt[] shape, Tensor like, bool normal) -> Tensor",
-    tags=(torch.Tag.nondeterministic_seeded,),
-)
+from .tracing import operator
 
 
-@torch.library.impl(_library, "draw", "CompositeExplicitAutograd")
 def _draw(shape: Sequence[int], like: Tensor, normal: bool) -> Tensor:
     law = torch.randn if normal else torch.rand
     return law(shape, dtype=like.dtype, device=like.device)
 
 
-@torch.library.impl(_library, "draw", "Meta")
-def _draw_nothing(shape: Sequence[int], like: Tensor, normal: bool) -> Tensor:
-    return torch.empty(shape, dtype=like.dtype, device="meta")
+operator(
+    "draw(SymInt[] shape, Tensor like, bool normal) -> Tensor",
+    _draw,
+    lambda shape, like, normal: torch.empty(shape, dtype=like.dtype, device="meta"),
+    tags=(torch.Tag.nondeterministic_seeded,),
+)
 
 
 def draw(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
@@ -56,14 +56,22 @@ def _disabled(f: Callable[P, R], *, recursive: bool) -> Callable[P, R]:
     return run
 
 
-def operator(schema: str, f: Callable[..., Tensor]) -> None:
-    """f as torch.ops.diffeo.*, which graphs of torch.compile call as it is; its first argument is like its result."""
+def operator(
+    schema: str,
+    f: Callable[..., Tensor],
+    like: Callable[..., Tensor] = lambda x, *rest: torch.empty_like(x),
+    tags: Sequence[torch.Tag] = (),
+) -> None:
+    """f as torch.ops.diffeo.*, which graphs of torch.compile call as it is; like: what has the shape of its result.
+
+    Not `torch.library.custom_op`, which loads sympy: importing diffeo stays cheap.
+    """
     name = schema.partition("(")[0]
     # A module that is loaded again finds it there.
     if not hasattr(torch.ops.diffeo, name):
-        torch.library.define(f"diffeo::{name}", schema[len(name) :])
+        torch.library.define(f"diffeo::{name}", schema[len(name) :], tags=tuple(tags))
         torch.library.impl(f"diffeo::{name}", "CompositeExplicitAutograd", f)
-        torch.library.impl(f"diffeo::{name}", "Meta", lambda x, *rest: torch.empty_like(x))
+        torch.library.impl(f"diffeo::{name}", "Meta", like)
 
 
 operator("kept(Tensor x) -> Tensor", torch.clone)
