@@ -54,8 +54,7 @@ class Solution:
 
         lipschitz: L, a constant of g in the 2-norm, below 1. Raises ConfigError for another.
         """
-        if not 0 <= lipschitz < 1:
-            raise ConfigError(f"lipschitz must be at least 0 and below 1, got {lipschitz}")
+        _check_contraction(lipschitz)
         return lipschitz * self.residual / (1 - lipschitz)
 
 
@@ -164,6 +163,11 @@ def solve(
     return _recorded(name, Solution(found.reshape(shape), residual, steps))
 
 
+def _check_contraction(lipschitz: float) -> None:
+    if not 0 <= lipschitz < 1:
+        raise ConfigError(f"lipschitz must be at least 0 and below 1, got {lipschitz}")
+
+
 def _recorded(name: str, solution: Solution) -> Solution:
     if (record := _found.get()) is not None:
         record.append((name, solution))
@@ -194,13 +198,13 @@ def fixed_point(
     >>> bool((x - 6).abs() < 1e-4), torch.autograd.grad(x, a)[0]
     (True, tensor([[2.0000]]))
     """
-    if lipschitz is not None and not 0 <= lipschitz < 1:
-        raise ConfigError(f"lipschitz must be at least 0 and below 1, got {lipschitz}")
-    if lipschitz is not None and not may_look():
-        return _unrolled(g, x0, lipschitz, tolerance)
-    plain = method == "picard" and not torch.is_grad_enabled()
-    if lipschitz is not None and plain and torch.compiler.is_compiling():
-        return _looped(g, x0, name, tolerance, max_steps)
+    if lipschitz is not None:
+        _check_contraction(lipschitz)
+        if not may_look():
+            return _unrolled(g, x0, lipschitz, tolerance)
+        plain = method == "picard" and not torch.is_grad_enabled()
+        if plain and torch.compiler.is_compiling():
+            return _looped(g, x0, name, tolerance, max_steps)
     return _searched(g, x0, name, tolerance=tolerance, max_steps=max_steps, method=method)
 
 

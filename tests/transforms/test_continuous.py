@@ -184,7 +184,7 @@ def test_attempts_at_a_step_are_compiled() -> None:
             found, expected = compiled(x), both(x)
         if grad:
             found, expected = (
-                [*torch.autograd.grad(sum(t.sin().sum() for t in out), list(layer.parameters()))]
+                torch.autograd.grad(sum(t.sin().sum() for t in out), list(layer.parameters()))
                 for out in (found, expected)
             )
         for a, b in zip(found, expected, strict=True):
